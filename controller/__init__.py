@@ -1,0 +1,1 @@
+"""The depot controller: from facts to amps."""

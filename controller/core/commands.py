@@ -1,0 +1,147 @@
+"""What the core decides: commands for stations (imperative) and entries for the ledger (what must be remembered)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.core.model import Departure, EvseId, Schedule, StationId, VehicleId
+
+# --- commands -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimit:
+    """Allow at most `limit_ma` per phase for `lease_s`; after that the station is at its fallback by itself.
+
+    `transaction` names the running transaction where there is one. `raises` says that the ceiling in the ledger
+    must be committed before this leaves the box.
+    """
+
+    id: str
+    evse: EvseId
+    channel: str
+    limit_ma: int
+    lease_s: float
+    transaction: str | None = None
+    raises: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartCharging:
+    """Start a transaction for `token`, drawing no more than `limit_ma` until a SetLimit says otherwise."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    token: str | None
+    limit_ma: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopCharging:
+    id: str
+    evse: EvseId
+    channel: str
+    transaction: str | None
+    reason: str
+
+
+Command = SetLimit | StartCharging | StopCharging
+
+# --- ledger entries -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSaved:
+    """The newest state of a session; the ledger keeps one row per id. `ended` None = running."""
+
+    id: str
+    evse: EvseId
+    transaction: str
+    token: str | None
+    vehicle: VehicleId | None
+    started: datetime
+    ended: datetime | None
+    energy_wh: int
+    register_start_wh: int | None
+    register_wh: int | None
+    stop_reason: str | None
+    marks: tuple[
+        str, ...
+    ]  # anything inferred: "start-inferred", "offline", "register-reset", "orphan-stop" ...
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingSaved:
+    """From now on this EVSE may be allowed up to `limit_ma`: a restart must budget for it."""
+
+    evse: EvseId
+    limit_ma: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackSaved:
+    evse: EvseId
+    limit_ma: int | None  # None: refused, counts at hardware maximum
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSaved:
+    evse: EvseId
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRemoved:
+    evse: EvseId
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True)
+class DepartureSaved:
+    departure: Departure
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmSaved:
+    id: str
+    kind: str
+    source: str
+    priority: int
+    text: str
+    since: datetime
+    cleared: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Who did what to whom. `by` is a user name, "depot" or a channel."""
+
+    at: datetime
+    by: str
+    what: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationSaved:
+    station: StationId
+    vendor: str
+    model: str
+    firmware: str
+    serial: str
+
+
+Entry = (
+    SessionSaved
+    | CeilingSaved
+    | FallbackSaved
+    | ScheduleSaved
+    | ScheduleRemoved
+    | DepartureSaved
+    | AlarmSaved
+    | Audited
+    | StationSaved
+)

@@ -1,0 +1,224 @@
+"""Commitments: for every EVSE the worst current it may draw from now on without hearing from us again.
+
+The one book that safety rests on. It never believes more than was acknowledged:
+- until a station has stored its fallback it counts at its hardware maximum;
+- a limit counts from the moment it is sent until its lease has certainly run out, or a later one was acknowledged;
+- after an acknowledged decrease the old current counts on for `SETTLE_S`, the time a vehicle may take to follow;
+- a command without an answer counts as carried out *and* as not carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from controller.core.model import Evse, EvseId, Site
+
+SETTLE_S = 8.0  # 5 s of IEC 61851-1 for the vehicle, and some for the station (peers C4)
+OVERDRAW_MA = 1000  # a vehicle this much above its limit is booked at what it draws
+OVERDRAW_HOLD_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something that may still be drawn until `until_s`. `firm`: only the acknowledgement of a limit sent after
+    `sent_s` can end it sooner."""
+
+    current_ma: int
+    until_s: float
+    firm: bool
+    sent_s: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A limit on its way, not yet answered."""
+
+    command: str
+    limit_ma: int
+    sent_s: float
+    until_s: float
+
+
+@dataclass(slots=True)
+class Account:
+    """The book of one EVSE. Mutated only by the methods of Commitments."""
+
+    evse: Evse
+    fallback_ma: int | None = None  # None: not proven to be stored
+    accepted_ma: int | None = None
+    accepted_until_s: float = 0.0
+    sent: list[Sent] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    overdraw_ma: int = 0
+    overdraw_until_s: float = 0.0
+    wrote_s: float = float("-inf")
+    refused_s: float = float("-inf")
+    refusals: int = 0
+
+    def floor_ma(self) -> int:
+        """What it does alone."""
+        return self.evse.max_ma if self.fallback_ma is None else self.fallback_ma
+
+    def firm_ma(self, now_s: float) -> int:
+        """The part of the commitment that no command of ours can lower now."""
+        worst = max(self.floor_ma(), self._overdraw(now_s))
+        for hold in self.holds:
+            if hold.firm and hold.until_s > now_s:
+                worst = max(worst, hold.current_ma)
+        return worst
+
+    def commitment_ma(self, now_s: float) -> int:
+        return max(self._promised(now_s), self._overdraw(now_s))
+
+    def allowed_ma(self, now_s: float) -> int:
+        """The most it should draw right now: its accepted limit when that is certain, else the worst promised."""
+        waiting = any(s.until_s > now_s for s in self.sent) or any(h.until_s > now_s for h in self.holds)
+        if self.accepted_ma is not None and self.accepted_until_s > now_s and not waiting:
+            return self.accepted_ma
+        return self._promised(now_s)
+
+    def _promised(self, now_s: float) -> int:
+        worst = self.floor_ma()
+        if self.accepted_ma is not None and self.accepted_until_s > now_s:
+            worst = max(worst, self.accepted_ma)
+        for sent in self.sent:
+            if sent.until_s > now_s:
+                worst = max(worst, sent.limit_ma)
+        for hold in self.holds:
+            if hold.until_s > now_s:
+                worst = max(worst, hold.current_ma)
+        return worst
+
+    def accepted_now_ma(self, now_s: float) -> int | None:
+        return self.accepted_ma if self.accepted_until_s > now_s else None
+
+    def lease_left_s(self, now_s: float) -> float | None:
+        """How long the accepted limit surely still holds (without the slack we budget for)."""
+        if self.accepted_ma is None or self.accepted_until_s <= now_s:
+            return None
+        return max(0.0, self.accepted_until_s - self.evse.link.lease_slack_s - now_s)
+
+    def _overdraw(self, now_s: float) -> int:
+        return self.overdraw_ma if self.overdraw_until_s > now_s else 0
+
+
+class Commitments:
+    """All accounts, and which command belongs to which."""
+
+    def __init__(self, site: Site) -> None:
+        self.accounts: dict[EvseId, Account] = {evse.id: Account(evse) for evse in site.evses.values()}
+        self._owner: dict[str, EvseId] = {}
+
+    # --- what we do -------------------------------------------------------------------------------------------
+
+    def sent(self, evse: EvseId, command: str, limit_ma: int, now_s: float) -> None:
+        account = self.accounts[evse]
+        link = account.evse.link
+        until_s = now_s + link.lease_s + link.lease_slack_s
+        account.sent.append(Sent(command, limit_ma, now_s, until_s))
+        account.wrote_s = now_s
+        self._owner[command] = evse
+
+    # --- what becomes of it -----------------------------------------------------------------------------------
+
+    def accepted(self, command: str, now_s: float) -> EvseId | None:
+        """The station follows this limit now. Everything sent before it is superseded: the wire keeps order."""
+        account, entry = self._take(command)
+        if account is None or entry is None:
+            return None
+        before = account.commitment_ma(now_s)
+        account.sent = [sent for sent in account.sent if sent.sent_s > entry.sent_s]
+        account.holds = [hold for hold in account.holds if not hold.firm or hold.sent_s > entry.sent_s]
+        account.accepted_ma, account.accepted_until_s = entry.limit_ma, entry.until_s
+        account.refusals = 0
+        if before > account.commitment_ma(now_s):
+            account.holds.append(Hold(before, now_s + SETTLE_S, firm=False))
+        return account.evse.id
+
+    def refused(self, command: str, now_s: float) -> EvseId | None:
+        account, entry = self._take(command)
+        if account is None or entry is None:
+            return None
+        account.refused_s = now_s
+        account.refusals += 1
+        return account.evse.id
+
+    def lost(self, command: str, now_s: float) -> EvseId | None:
+        """Perhaps carried out, perhaps not: the new limit stays possible for its whole lease, the old one too."""
+        account, entry = self._take(command)
+        if account is None or entry is None:
+            return None
+        account.holds.append(Hold(entry.limit_ma, entry.until_s, firm=True, sent_s=entry.sent_s))
+        if account.accepted_ma is not None and account.accepted_until_s > now_s:
+            account.holds.append(Hold(account.accepted_ma, account.accepted_until_s, firm=True))
+        account.refused_s = now_s
+        account.refusals += 1
+        return account.evse.id
+
+    def replaced(self, command: str) -> EvseId | None:
+        """Never left the box."""
+        account, _ = self._take(command)
+        return None if account is None else account.evse.id
+
+    # --- what stations do by themselves -----------------------------------------------------------------------
+
+    def fallback(self, evse: EvseId, limit_ma: int | None, now_s: float) -> None:
+        """The station stored its fallback (None: it would not). A lower floor counts after the settling time."""
+        account = self.accounts[evse]
+        before = account.commitment_ma(now_s)
+        account.fallback_ma = limit_ma
+        if before > account.commitment_ma(now_s):
+            account.holds.append(Hold(before, now_s + SETTLE_S, firm=False))
+
+    def restored(self, evse: EvseId, ceiling_ma: int, now_s: float) -> None:
+        """After a restart: some lease up to this ceiling may still be running."""
+        account = self.accounts[evse]
+        link = account.evse.link
+        account.holds.append(Hold(ceiling_ma, now_s + link.lease_s + link.lease_slack_s, firm=True))
+
+    def rebooted(self, evse: EvseId, now_s: float) -> None:
+        """Leases may be gone or not; what was accepted is no longer known, but stays possible."""
+        account = self.accounts[evse]
+        if account.accepted_ma is not None and account.accepted_until_s > now_s:
+            account.holds.append(Hold(account.accepted_ma, account.accepted_until_s, firm=False))
+        account.accepted_ma = None
+
+    def transaction_ended(self, evse: EvseId, now_s: float) -> None:
+        """Where a lease dies with its transaction (OCPP TxProfile), the EVSE is at its fallback again."""
+        account = self.accounts[evse]
+        if not account.evse.link.lease_ends_with_transaction:
+            return
+        before = account.commitment_ma(now_s)
+        account.accepted_ma = None
+        account.holds = []
+        if before > account.commitment_ma(now_s):
+            account.holds.append(Hold(before, now_s + SETTLE_S, firm=False))
+
+    def measured(self, evse: EvseId, current_ma: int, now_s: float) -> None:
+        """Draws more than it may: booked at what it draws until it has behaved for a while."""
+        account = self.accounts[evse]
+        if current_ma > account.allowed_ma(now_s) + OVERDRAW_MA:
+            account.overdraw_ma = max(
+                current_ma, account.overdraw_ma if account.overdraw_until_s > now_s else 0
+            )
+            account.overdraw_until_s = now_s + OVERDRAW_HOLD_S
+
+    # --- sums ---------------------------------------------------------------------------------------------------
+
+    def expire(self, now_s: float) -> None:
+        """Forget what has certainly run out."""
+        for account in self.accounts.values():
+            if account.holds:
+                account.holds = [hold for hold in account.holds if hold.until_s > now_s]
+            if account.sent:
+                account.sent = [sent for sent in account.sent if sent.until_s > now_s]
+
+    def _take(self, command: str) -> tuple[Account | None, Sent | None]:
+        evse = self._owner.pop(command, None)
+        if evse is None:
+            return None, None
+        account = self.accounts[evse]
+        for index, sent in enumerate(account.sent):
+            if sent.command == command:
+                return account, account.sent.pop(index)
+        return account, None

@@ -1,0 +1,89 @@
+"""Demand: what each EVSE may ask for now. Session x operator x plan x what the station can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.core.allocator import Demand
+from controller.core.commitments import Account
+from controller.core.model import EvseState, Site, Wish
+from controller.core.sessions import Session
+from controller.core.units import current_for_power_ma
+
+NO_WISH = Wish()
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the operator ordered for one EVSE. Lives until lifted; a session's end lifts all but the limit."""
+
+    paused: bool = False
+    limit_ma: int | None = None
+    stop_energy_wh: int | None = None
+    stop_soc: int | None = None
+    stop_after_s: float | None = None
+    stop: bool = False
+    manual: bool = False  # started or resumed by hand: schedules do not hold it back
+
+    def clear(self) -> None:
+        self.paused = self.manual = self.stop = False
+        self.stop_energy_wh = self.stop_soc = self.stop_after_s = None
+
+    def finished(self, session: Session, now_s: float) -> str | None:
+        """Why the session should end now, or None."""
+        if self.stop:
+            return "operator"
+        if self.stop_energy_wh is not None and session.energy_wh >= self.stop_energy_wh:
+            return "energy reached"
+        if self.stop_soc is not None and session.soc is not None and session.soc >= self.stop_soc:
+            return "state of charge reached"
+        if self.stop_after_s is not None and now_s >= session.started_s + self.stop_after_s:
+            return "time is up"
+        return None
+
+
+def demand_of(
+    site: Site,
+    account: Account,
+    session: Session | None,
+    state: EvseState,
+    desk: Desk,
+    wish: Wish,
+    granted_ma: int,
+    failsafe: bool,
+    now_s: float,
+) -> Demand:
+    """The demand of an EVSE within reach. Without a session it asks for nothing, but its floor counts."""
+    evse = account.evse
+    caps: list[tuple[int, str]] = [(evse.max_ma, "station maximum")]
+    if session is None:
+        caps.append((0, "no session"))
+    else:
+        vehicle = site.vehicle_of(session.token)
+        if vehicle is not None:
+            power_w = site.vehicles[vehicle].max_power_w
+            if power_w is not None:
+                most = current_for_power_ma(power_w, site.voltage_mv, len(evse.phases))
+                caps.append((most, f"vehicle {vehicle} maximum"))
+        if wish.cap_ma is not None and not desk.manual:
+            caps.append((wish.cap_ma, wish.why or "plan"))
+        if failsafe:
+            caps.append((evse.fallback_ma, "failsafe: meter blind"))
+    if desk.limit_ma is not None:
+        caps.append((desk.limit_ma, "operator limit"))
+    if desk.paused:
+        caps.append((0, "paused by operator"))
+    if state in (EvseState.FAULTED, EvseState.UNAVAILABLE):
+        caps.append((0, f"station {state.value}"))
+    cap_ma, why = min(caps, key=lambda cap: cap[0])
+    return Demand(
+        evse=evse.id,
+        min_ma=evse.min_ma,
+        cap_ma=cap_ma,
+        step_ma=evse.step_ma,
+        floor_ma=account.firm_ma(now_s),
+        tier=wish.tier,
+        rank=wish.rank,
+        running=granted_ma > 0,
+        cap_why=why,
+    )

@@ -1,0 +1,350 @@
+"""Facts, past tense: everything that can change what the depot believes. A closed union, `Event`.
+
+Drivers, the console, the planner and the ledger (at start) report them; `Depot.apply` folds them in. Times named
+`taken_s` are monotonic seconds of `Moment.mono_s`; `datetime` values are aware, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.core.model import (
+    Departure,
+    EvseId,
+    EvseState,
+    MeterId,
+    PerPhase,
+    Plan,
+    Schedule,
+    StationId,
+)
+
+# --- meters ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MeterReading:
+    """One sample of one meter, all values of the same instant. Import positive. A missing value is None."""
+
+    meter: MeterId
+    taken_s: float
+    current_ma: PerPhase[int | None]
+    power_w: int | None
+    voltage_mv: PerPhase[int | None]
+    import_wh: int | None = None
+    export_wh: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeterFailed:
+    """A poll gave no usable sample. `kind`: unreachable, refused or nonsense (drivers.errors)."""
+
+    meter: MeterId
+    kind: str
+    text: str
+
+
+# --- stations -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A channel to a station is open and authenticated. Nothing is known yet about its limits."""
+
+    station: StationId
+    channel: str  # "ocpp1.6", "open-platform/cloud"
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    station: StationId
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationBooted:
+    """The station introduced itself (BootNotification, device read). After a real reboot leases are gone."""
+
+    station: StationId
+    channel: str
+    vendor: str
+    model: str
+    firmware: str
+    serial: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackStored:
+    """The station accepted to keep this limit by itself; from now on it counts with it when alone."""
+
+    evse: EvseId
+    channel: str
+    limit_ma: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackRefused:
+    """The station would not store its fallback: it counts at its hardware maximum when alone."""
+
+    evse: EvseId
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """`fault` is the station's own code or text when state is FAULTED, else None."""
+
+    evse: EvseId
+    channel: str
+    state: EvseState
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvseSample:
+    """What the station measured for one EVSE. Phases are the station's conductors, not yet grid phases.
+
+    A phase that was not reported is None. `register_wh` is the station's energy register (monotonic, whole life
+    or whole session: only differences count).
+    """
+
+    evse: EvseId
+    channel: str
+    taken_s: float
+    current_ma: PerPhase[int | None]
+    power_w: int | None = None
+    register_wh: int | None = None
+    soc: int | None = None
+    offered_ma: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPresented:
+    """A driver presented an id token; the answer of apply is a Verdict."""
+
+    station: StationId
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionStarted:
+    """Energy may flow from here on. `transaction` is None where we give the number (OCPP 1.6): the runtime fills it
+    from the ledger before the core sees the event. `offline`: replayed later, must not touch live state.
+    """
+
+    evse: EvseId
+    channel: str
+    transaction: str | None
+    token: str | None
+    register_wh: int | None
+    started: datetime
+    offline: bool = False
+    inferred: bool = False  # no start message; concluded from status or samples
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionEnded:
+    """`evse` is None when the station names only a transaction. Unknown transactions become orphans, never errors."""
+
+    station: StationId
+    evse: EvseId | None
+    transaction: str
+    reason: str
+    register_wh: int | None
+    ended: datetime
+    token: str | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """Somebody was turned away at a door: unknown identity, wrong password, wrong subprotocol, old firmware."""
+
+    channel: str
+    identity: str
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChanged:
+    """State of a whole channel: "ok", "degraded", "down", "off"; `text` says why."""
+
+    channel: str
+    state: str
+    text: str = ""
+    host: str | None = None
+    region: str | None = None
+    enabled_by: str | None = None
+
+
+# --- what became of our commands ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSent:
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAccepted:
+    """The station said yes."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRefused:
+    """The station said no; nothing changed there."""
+
+    command: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLost:
+    """No answer: it may or may not have been carried out. Both must be budgeted."""
+
+    command: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReplaced:
+    """Never left the box: a newer command took its place in the station's slot."""
+
+    command: str
+
+
+# --- wishes of people and planners ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartWished:
+    order: str
+    by: str
+    evse: EvseId
+    token: str | None = None
+    limit_ma: int | None = None
+    energy_wh: int | None = None
+    soc: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopWished:
+    order: str
+    by: str
+    evse: EvseId
+
+
+@dataclass(frozen=True, slots=True)
+class PauseWished:
+    order: str
+    by: str
+    evse: EvseId
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeWished:
+    order: str
+    by: str
+    evse: EvseId
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWished:
+    """`limit_ma` None lifts the operator's limit again; the site's limits stay."""
+
+    order: str
+    by: str
+    evse: EvseId
+    limit_ma: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSet:
+    by: str
+    evse: EvseId
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleCleared:
+    by: str
+    evse: EvseId
+    schedule: str | None  # None: all of this EVSE
+
+
+@dataclass(frozen=True, slots=True)
+class DepartureSet:
+    by: str
+    departure: Departure
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReady:
+    plan: Plan
+
+
+# --- what the ledger knew when we started ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingRestored:
+    """Before the last stop this EVSE may have been allowed up to `limit_ma`; a lease may still be running."""
+
+    evse: EvseId
+    limit_ma: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRestored:
+    """A session that was open when the process ended."""
+
+    session: str
+    evse: EvseId
+    transaction: str
+    token: str | None
+    started: datetime
+    register_start_wh: int | None
+    register_wh: int | None
+    energy_wh: int
+
+
+Event = (
+    MeterReading
+    | MeterFailed
+    | LinkUp
+    | LinkDown
+    | StationBooted
+    | FallbackStored
+    | FallbackRefused
+    | StatusChanged
+    | EvseSample
+    | TokenPresented
+    | TransactionStarted
+    | TransactionEnded
+    | AccessRefused
+    | ChannelChanged
+    | CommandSent
+    | CommandAccepted
+    | CommandRefused
+    | CommandLost
+    | CommandReplaced
+    | StartWished
+    | StopWished
+    | PauseWished
+    | ResumeWished
+    | LimitWished
+    | ScheduleSet
+    | ScheduleCleared
+    | DepartureSet
+    | PlanReady
+    | CeilingRestored
+    | SessionRestored
+)

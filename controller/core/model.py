@@ -1,0 +1,273 @@
+"""The dictionary: ids, time, phases and the site as configured.
+
+Owns the words every other module speaks (OCPP 2.0.1's terms). Everything is an immutable value. Events are in
+`events`, commands and ledger entries in `commands`, what people see in `snapshot`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, NamedTuple, NewType, TypeVar
+
+StationId = NewType("StationId", str)
+EvseId = NewType("EvseId", str)  # "STATION/NUMBER"
+CircuitId = NewType("CircuitId", str)
+MeterId = NewType("MeterId", str)
+VehicleId = NewType("VehicleId", str)
+
+SITE = CircuitId("site")  # the root of the circuit tree: the grid connection
+
+T = TypeVar("T")
+
+
+class PerPhase(NamedTuple, Generic[T]):
+    """One value per grid phase."""
+
+    l1: T
+    l2: T
+    l3: T
+
+
+def each_phase(value: T) -> PerPhase[T]:
+    return PerPhase(value, value, value)
+
+
+def evse_id(station: str, number: int) -> EvseId:
+    return EvseId(f"{station}/{number}")
+
+
+def station_of(evse: EvseId) -> StationId:
+    return StationId(evse.rpartition("/")[0])
+
+
+def number_of(evse: EvseId) -> int:
+    return int(evse.rpartition("/")[2])
+
+
+class Moment(NamedTuple):
+    """The time of a decision. `mono_s` drives ages, leases and time-outs; `utc` drives schedules and stamps.
+
+    `utc_trusted` is False while the wall clock may be wrong (no time service yet): plans and deadlines rest then.
+    """
+
+    mono_s: float
+    utc: datetime
+    utc_trusted: bool = True
+
+
+class EvseState(StrEnum):
+    """EVSE states as shown and stored (INTERFACE section 4)."""
+
+    AVAILABLE = "available"
+    PREPARING = "preparing"
+    CHARGING = "charging"
+    DISCHARGING = "discharging"
+    SUSPENDED_EV = "suspended-ev"
+    SUSPENDED_EVSE = "suspended-evse"
+    FINISHING = "finishing"
+    RESERVED = "reserved"
+    UNAVAILABLE = "unavailable"
+    FAULTED = "faulted"
+    OFFLINE = "offline"
+
+
+class Verdict(StrEnum):
+    """Our answer to a presented id token (OCPP 2.0.1 AuthorizationStatusEnumType, the part a depot needs)."""
+
+    ACCEPTED = "Accepted"
+    BLOCKED = "Blocked"
+    EXPIRED = "Expired"
+    INVALID = "Invalid"
+    CONCURRENT_TX = "ConcurrentTx"
+
+
+class Quality(StrEnum):
+    """How far a value can be trusted; it travels with the value."""
+
+    GOOD = "good"
+    STALE = "stale"
+    BAD = "bad"
+    SUBSTITUTED = "substituted"
+
+
+class MeterRole(StrEnum):
+    GRID = "grid"
+    CIRCUIT = "circuit"
+    PV = "pv"
+    BATTERY = "battery"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A node of the limit tree. `limit_ma` is what the copper and the fuse allow, per phase.
+
+    `assumed_load_ma` is the worst load that is not ours on this circuit while its meter is silent (or has none);
+    None means nobody told us, and blind then means that every EVSE below stays at its fallback.
+    """
+
+    id: CircuitId
+    parent: CircuitId | None
+    limit_ma: PerPhase[int]
+    meter: MeterId | None = None
+    assumed_load_ma: PerPhase[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a channel can do with limits for one EVSE.
+
+    lease_s        how long a limit holds without renewal; after that the station is at its fallback
+    lease_slack_s  how much later than `lease_s` after sending the station may still follow it (clock skew, slots
+                   that end on whole minutes)
+    raise_gap_s    shortest time between two raises (or renewals) of one EVSE
+    answer_s       a command without an answer after this long counts as lost
+    lease_ends_with_transaction   the limit dies with its transaction (OCPP TxProfile); else it stays till it expires
+    """
+
+    channel: str
+    lease_s: float
+    lease_slack_s: float
+    raise_gap_s: float
+    answer_s: float
+    lease_ends_with_transaction: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Evse:
+    """The unit that serves one vehicle and gets one grant.
+
+    phases: the grid phase (0, 1, 2) each of its conductors hangs on; length 1, 2 or 3. ("L2 L3 L1" is (1, 2, 0))
+    fallback_ma: what the station does alone, once it has accepted to store it; until then it counts at `max_ma`.
+    """
+
+    id: EvseId
+    station: StationId
+    circuit: CircuitId
+    max_ma: int
+    min_ma: int
+    phases: tuple[int, ...]
+    fallback_ma: int
+    link: Link
+    step_ma: int = 1000
+    autostart: bool = False  # start a plugged-in vehicle without a token (Open Platform, mode "sole")
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    id: MeterId
+    kind: str
+    role: MeterRole
+    poll_s: float
+    stale_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    id: VehicleId
+    battery_wh: int | None
+    max_power_w: int | None
+    tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything the core knows from the config. Circuits contain exactly one root named "site"."""
+
+    name: str
+    timezone: str
+    voltage_mv: int
+    circuits: Mapping[CircuitId, Circuit]
+    evses: Mapping[EvseId, Evse]
+    meters: Mapping[MeterId, Meter] = field(default_factory=dict)
+    vehicles: Mapping[VehicleId, Vehicle] = field(default_factory=dict)
+    accept_unknown_tokens: bool = False
+
+    def path(self, circuit: CircuitId) -> Iterator[Circuit]:
+        """The circuit and all above it, root last."""
+        at: CircuitId | None = circuit
+        while at is not None:
+            node = self.circuits[at]
+            yield node
+            at = node.parent
+
+    def vehicle_of(self, token: str | None) -> VehicleId | None:
+        """The vehicle that carries this id token; tokens compare case-insensitively (OCPP CiString)."""
+        if token is None:
+            return None
+        wanted = token.casefold()
+        for vehicle in self.vehicles.values():
+            if any(wanted == known.casefold() for known in vehicle.tokens):
+                return vehicle.id
+        return None
+
+
+class SlotAction(StrEnum):
+    CHARGE = "charge"
+    DISCHARGE = "discharge"
+    IDLE = "idle"
+
+
+class ScheduleType(StrEnum):
+    ONCE = "once"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSlot:
+    """Clock times in the schedule's zone, minutes after midnight. `end_min` <= `start_min` crosses midnight;
+    the slot belongs to the day it starts on (G-11). days: 0 = Monday; empty = every day."""
+
+    start_min: int
+    end_min: int
+    action: SlotAction
+    power_limit_w: int | None = None
+    days: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    id: str
+    type: ScheduleType
+    enabled: bool
+    timezone: str
+    slots: tuple[TimeSlot, ...]
+    target_soc: int | None = None
+    effective_from: datetime | None = None
+    effective_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What must be ready when. `target` is an EVSE id or a vehicle id. Exactly one of energy_wh and soc is set."""
+
+    target: str
+    at: datetime
+    energy_wh: int | None = None
+    soc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A planner's advice for one EVSE: how much at most, how urgent, why. Advice, never law.
+
+    cap_ma: None = no wish; 0 = do not charge now. rank: lower is served first. tier: lower tiers are served before
+    higher ones.
+    """
+
+    cap_ma: int | None = None
+    tier: int = 0
+    rank: float = 0.0
+    why: str = ""
+    short_wh: int | None = None  # expected to be missing at departure
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    made: datetime
+    by: str  # "rules", "horizon"
+    wishes: Mapping[EvseId, Wish]

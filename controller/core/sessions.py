@@ -1,0 +1,219 @@
+"""Sessions: the energy side of an EVSE, one per transaction, from start to stop.
+
+Owns transaction bookkeeping: duplicates, replays, stops that name nothing we know, registers that jump. Every
+inferred thing is a mark. Energy is the sum of positive register differences that the EVSE could have delivered
+(field notes section 2, rows 7-12, 40-44); it is never taken back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from controller.core.commands import SessionSaved
+from controller.core.events import EvseSample, SessionRestored, TransactionEnded, TransactionStarted
+from controller.core.model import EvseId, Moment, Site, evse_id
+
+SAVE_EVERY_S = (
+    300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
+)
+AVAILABLE_GRACE_S = 30.0  # a station that says "available" this long has no session any more
+MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One running or ended transaction. `register_at_s` is monotonic and only used to judge jumps."""
+
+    id: str
+    evse: EvseId
+    transaction: str
+    token: str | None
+    started: datetime
+    started_s: float
+    energy_wh: int = 0
+    register_start_wh: int | None = None
+    register_wh: int | None = None
+    register_at_s: float | None = None
+    soc: int | None = None
+    ended: datetime | None = None
+    stop_reason: str | None = None
+    marks: tuple[str, ...] = ()
+    saved_s: float = 0.0
+
+    def marked(self, *marks: str) -> Session:
+        fresh = tuple(mark for mark in marks if mark not in self.marks)
+        return replace(self, marks=self.marks + fresh) if fresh else self
+
+    def with_register(self, register_wh: int | None, now_s: float, max_w: float) -> Session:
+        """Fold in a register value. Jumps backwards or beyond the physically possible move the base, not the
+        energy, and leave a mark."""
+        if register_wh is None:
+            return self
+        if self.register_wh is None:
+            return replace(self, register_start_wh=register_wh, register_wh=register_wh, register_at_s=now_s)
+        delta = register_wh - self.register_wh
+        moved = replace(self, register_wh=register_wh, register_at_s=now_s)
+        if delta < 0:
+            return moved.marked("register-reset")
+        if self.register_at_s is not None:
+            possible = max_w * MAX_POWER_MARGIN * (now_s - self.register_at_s) / 3600 + 100
+            if delta > possible:
+                return moved.marked("register-jump")
+        return replace(moved, energy_wh=self.energy_wh + delta)
+
+
+class Sessions:
+    """The running session of each EVSE. Methods return the ledger entries that the fact caused."""
+
+    def __init__(self, site: Site, boot: str) -> None:
+        self._site = site
+        self._boot = boot
+        self._count = 0
+        self.running: dict[EvseId, Session] = {}
+        self._past: dict[str, Session] = {}  # replayed while a newer one runs, by station/transaction
+        self._available_since_s: dict[EvseId, float] = {}
+
+    def restore(self, fact: SessionRestored, now: Moment) -> None:
+        self.running[fact.evse] = Session(
+            id=fact.session,
+            evse=fact.evse,
+            transaction=fact.transaction,
+            token=fact.token,
+            started=fact.started,
+            started_s=now.mono_s - max(0.0, (now.utc - fact.started).total_seconds()),
+            energy_wh=fact.energy_wh,
+            register_start_wh=fact.register_start_wh,
+            register_wh=fact.register_wh,
+            marks=("controller-restart",),
+            saved_s=now.mono_s,
+        )
+
+    def start(self, fact: TransactionStarted, now: Moment) -> list[SessionSaved]:
+        assert fact.transaction is not None, "the runtime numbers transactions before the core sees them"
+        current = self.running.get(fact.evse)
+        if current is not None and current.transaction == fact.transaction:
+            return []  # the same message again
+        past = f"{fact.evse}|{fact.transaction}"
+        if past in self._past:
+            return []
+        self._count += 1
+        session = Session(
+            id=f"{self._boot}-{self._count}",
+            evse=fact.evse,
+            transaction=fact.transaction,
+            token=fact.token,
+            started=fact.started,
+            started_s=now.mono_s,
+            register_start_wh=fact.register_wh,
+            register_wh=fact.register_wh,
+            register_at_s=None if fact.offline else now.mono_s,
+            saved_s=now.mono_s,
+        )
+        if fact.inferred:
+            session = session.marked("start-inferred")
+        if fact.offline:
+            session = session.marked("offline")
+        saved = []
+        if current is not None and fact.offline and fact.started < current.started:
+            self._past[past] = session  # an old story told late: the vehicle on the EVSE is another one
+        else:
+            if current is not None:
+                saved.append(self._close(current, fact.started, "superseded", now, "stop-missing"))
+            self.running[fact.evse] = session
+        saved.append(self._entry(session))
+        return saved
+
+    def end(self, fact: TransactionEnded, now: Moment) -> list[SessionSaved]:
+        """Closes the session the stop belongs to; one that fits nothing is kept as an orphan."""
+        for evse, session in self.running.items():
+            if session.transaction == fact.transaction and self._site.evses[evse].station == fact.station:
+                session = session.with_register(fact.register_wh, now.mono_s, self._max_w(evse, fact.offline))
+                return [
+                    self._close(session, fact.ended, fact.reason, now, *(["offline"] if fact.offline else []))
+                ]
+        for key, session in self._past.items():
+            if (
+                session.transaction == fact.transaction
+                and self._site.evses[session.evse].station == fact.station
+            ):
+                del self._past[key]
+                done = session.with_register(fact.register_wh, now.mono_s, float("inf"))
+                return [self._entry(replace(done, ended=fact.ended, stop_reason=fact.reason))]
+        evse = fact.evse or next(
+            (e.id for e in self._site.evses.values() if e.station == fact.station), evse_id(fact.station, 1)
+        )
+        orphan = Session(
+            id=f"orphan-{fact.station}-{fact.transaction}-{int(fact.ended.timestamp())}",
+            evse=evse,
+            transaction=fact.transaction,
+            token=fact.token,
+            started=fact.ended,
+            started_s=now.mono_s,
+            register_wh=fact.register_wh,
+            ended=fact.ended,
+            stop_reason=fact.reason,
+            marks=("orphan-stop",),
+        )
+        return [self._entry(orphan)]
+
+    def sample(self, fact: EvseSample, now: Moment) -> list[SessionSaved]:
+        session = self.running.get(fact.evse)
+        if session is None:
+            return []
+        session = session.with_register(fact.register_wh, now.mono_s, self._max_w(fact.evse, False))
+        if fact.soc is not None:
+            session = replace(session, soc=fact.soc)
+        self.running[fact.evse] = session
+        return []
+
+    def available(self, evse: EvseId, is_available: bool, now: Moment) -> None:
+        """The station says whether the EVSE is free; a free EVSE cannot have a running session for long."""
+        if is_available:
+            self._available_since_s.setdefault(evse, now.mono_s)
+        else:
+            self._available_since_s.pop(evse, None)
+
+    def tick(self, now: Moment) -> list[SessionSaved]:
+        """Closes sessions whose stop never came, and saves running ones now and then (all in one commit)."""
+        saved = []
+        for evse, since_s in list(self._available_since_s.items()):
+            session = self.running.get(evse)
+            if session is not None and now.mono_s - max(since_s, session.started_s) > AVAILABLE_GRACE_S:
+                saved.append(self._close(session, now.utc, "unknown", now, "stop-missing"))
+        if any(now.mono_s - session.saved_s >= SAVE_EVERY_S for session in self.running.values()):
+            for evse, session in self.running.items():
+                self.running[evse] = replace(session, saved_s=now.mono_s)
+                saved.append(self._entry(session))
+        return saved
+
+    def _close(
+        self, session: Session, ended: datetime, reason: str, now: Moment, *marks: str
+    ) -> SessionSaved:
+        if self.running.get(session.evse, session).id == session.id:
+            self.running.pop(session.evse, None)
+        done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks)
+        return self._entry(done)
+
+    def _max_w(self, evse: EvseId, offline: bool) -> float:
+        """What the EVSE can deliver; unlimited for replays, whose time is not the time of the message."""
+        if offline:
+            return float("inf")
+        unit = self._site.evses[evse]
+        return unit.max_ma * self._site.voltage_mv / 1e6 * len(unit.phases)
+
+    def _entry(self, session: Session) -> SessionSaved:
+        return SessionSaved(
+            id=session.id,
+            evse=session.evse,
+            transaction=session.transaction,
+            token=session.token,
+            vehicle=self._site.vehicle_of(session.token),
+            started=session.started,
+            ended=session.ended,
+            energy_wh=session.energy_wh,
+            register_start_wh=session.register_start_wh,
+            register_wh=session.register_wh,
+            stop_reason=session.stop_reason,
+            marks=session.marks,
+        )

@@ -1,0 +1,135 @@
+"""What people and dashboards see: one immutable picture per step. Unknown is None.
+
+The five amps of an EVSE are never mixed: `limit_ma` (what copper and station allow), `grant_ma` (what we decided),
+`commanded_ma` (sent), `accepted_ma` (the station said yes), `measured_ma`. `commitment_ma` is the worst it may draw
+from now on without hearing from us again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.core.model import (
+    CircuitId,
+    EvseId,
+    EvseState,
+    MeterId,
+    PerPhase,
+    Quality,
+    StationId,
+    VehicleId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitView:
+    id: CircuitId
+    parent: CircuitId | None
+    limit_ma: PerPhase[int]
+    measured_ma: PerPhase[int | None]
+    background_ma: PerPhase[int | None]
+    committed_ma: PerPhase[int]
+    meter: MeterId | None
+    meter_age_s: float | None
+    quality: Quality | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    id: str
+    token: str | None  # masked: last four characters
+    vehicle: VehicleId | None
+    started: datetime
+    energy_wh: int
+    soc: int | None
+    departs: datetime | None
+    short_wh: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvseView:
+    id: EvseId
+    station: StationId
+    circuit: CircuitId
+    connected: bool
+    channels: tuple[str, ...]
+    state: EvseState
+    limit_ma: int
+    grant_ma: int | None
+    commanded_ma: int | None
+    accepted_ma: int | None
+    measured_ma: PerPhase[int | None]
+    power_w: int | None
+    commitment_ma: int
+    bound_by: str
+    paused: bool
+    operator_limit_ma: int | None
+    fallback_ma: int
+    fallback_stored: bool
+    lease_left_s: float | None
+    session: SessionView | None
+    fault: str | None
+    identity: str  # "vendor model firmware", empty while unknown
+
+
+@dataclass(frozen=True, slots=True)
+class MeterView:
+    id: MeterId
+    kind: str
+    age_s: float | None
+    quality: Quality
+    power_w: int | None
+    current_ma: PerPhase[int | None]
+    import_wh: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    id: str
+    state: str
+    text: str
+    host: str | None = None
+    region: str | None = None
+    enabled_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmView:
+    id: str
+    kind: str
+    priority: int  # 1 critical, 2 high, 3 low
+    state: str  # "unack", "ack", "rtn-unack"
+    source: str
+    text: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """An operator's order and how far it has come. Stages in sequence, each with the time it was reached."""
+
+    id: str
+    kind: str  # start, stop, pause, resume, limit
+    evse: EvseId
+    by: str
+    text: str
+    stages: tuple[tuple[str, datetime], ...]  # ("sent", t), ("accepted", t), ("applied", t), ("measured", t)
+    outcome: str | None  # None while under way; "done", "refused", "failed"
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    time: datetime
+    site: str
+    state: str  # "auto", "degraded" (meter stale), "failsafe" (blind), "starting"
+    text: str  # one line for people: why not auto
+    timezone: str
+    circuits: tuple[CircuitView, ...]
+    evses: tuple[EvseView, ...]
+    meters: tuple[MeterView, ...]
+    channels: tuple[ChannelView, ...]
+    alarms: tuple[AlarmView, ...]
+    orders: tuple[OrderView, ...]

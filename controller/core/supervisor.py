@@ -1,0 +1,177 @@
+"""The supervisor: did the world follow? Commanded against measured, promises against presence. Makes alarms.
+
+A condition must stand for its delay before it becomes an alarm, and be gone for `CLEAR_S` before it clears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from controller.core.background import Sight
+from controller.core.belief import Belief
+from controller.core.commands import AlarmSaved
+from controller.core.commitments import Commitments
+from controller.core.grid import PHASE_NAMES, Grid
+from controller.core.model import CircuitId, EvseId, EvseState, Moment, Quality, Site
+from controller.core.sessions import Session
+from controller.core.snapshot import AlarmView
+
+CLEAR_S = 5.0
+OFFLINE_DELAY_S = 30.0
+REFUSED_SHOWN_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something abnormal that holds now. delay_s: how long it must hold before it is worth a person's time."""
+
+    kind: str
+    source: str
+    priority: int
+    text: str
+    delay_s: float = 0.0
+
+
+def conditions(
+    site: Site,
+    grid: Grid,
+    belief: Belief,
+    commitments: Commitments,
+    sessions: Mapping[EvseId, Session],
+    sights: Mapping[CircuitId, Sight],
+    committed_ma: Sequence[int],
+    now: Moment,
+) -> Iterator[Condition]:
+    if not now.utc_trusted:
+        yield Condition("clock", "clock", 2, "clock not trusted: schedules and departures rest")
+    yield from _meters(site, belief, now)
+    yield from _circuits(site, grid, belief, sights, committed_ma, now)
+    yield from _evses(belief, commitments, sessions, now)
+    for channel in belief.channels.values():
+        if channel.state in ("down", "degraded"):
+            priority = 2 if channel.state == "down" else 3
+            yield Condition("channel", channel.channel, priority, f"{channel.state}: {channel.text}", 10.0)
+    for (_, identity), (refused, at_s) in belief.refused.items():
+        if now.mono_s - at_s < REFUSED_SHOWN_S:
+            text = f"turned away at {refused.channel} from {refused.peer}: {refused.reason}"
+            yield Condition("access", identity, 3, text)
+
+
+def _meters(site: Site, belief: Belief, now: Moment) -> Iterator[Condition]:
+    for meter in site.meters.values():
+        if belief.quality(meter.id, now.mono_s) is Quality.GOOD:
+            continue
+        age = belief.meters[meter.id].age_s(now.mono_s)
+        seen = "no reading yet" if age is None else f"last reading {age:.0f} s ago"
+        error = belief.meters[meter.id].error or "no answer"
+        priority = 1 if meter.id == site.circuits[CircuitId("site")].meter else 2
+        yield Condition("meter", meter.id, priority, f"{seen}: {error}", 2.0)
+
+
+def _circuits(
+    site: Site,
+    grid: Grid,
+    belief: Belief,
+    sights: Mapping[CircuitId, Sight],
+    committed_ma: Sequence[int],
+    now: Moment,
+) -> Iterator[Condition]:
+    for circuit in site.circuits.values():
+        if circuit.meter is not None:
+            reading = belief.meters[circuit.meter].reading
+            if reading is not None and belief.quality(circuit.meter, now.mono_s) is Quality.GOOD:
+                for phase, current in enumerate(reading.current_ma):
+                    if current is not None and current > circuit.limit_ma[phase]:
+                        text = f"{PHASE_NAMES[phase]} at {current / 1e3:.1f} A, limit {circuit.limit_ma[phase] / 1e3:.0f} A"
+                        yield Condition("overload", circuit.id, 1, text)
+        if sights.get(circuit.id) is Sight.BLIND:
+            yield Condition("failsafe", circuit.id, 1, "blind: every EVSE below stays at its fallback", 15.0)
+        for phase in range(3):
+            if committed_ma[grid.index(circuit.id, phase)] > circuit.limit_ma[phase]:
+                reserved = committed_ma[grid.index(circuit.id, phase)] / 1e3
+                text = f"{PHASE_NAMES[phase]}: stations may draw {reserved:.0f} A if left alone, limit {circuit.limit_ma[phase] / 1e3:.0f} A"
+                yield Condition("reserve", circuit.id, 2, text, 30.0)
+                break
+
+
+def _evses(
+    belief: Belief, commitments: Commitments, sessions: Mapping[EvseId, Session], now: Moment
+) -> Iterator[Condition]:
+    for evse_id, evse in belief.evses.items():
+        account = commitments.accounts[evse_id]
+        station = belief.stations[evse.evse.station]
+        kept = account.commitment_ma(now.mono_s) / 1e3
+        if not station.channels:
+            priority = 2 if evse_id in sessions else 3
+            text = f"offline ({station.reason}), {kept:.0f} A reserved"
+            yield Condition("offline", evse_id, priority, text, OFFLINE_DELAY_S)
+            continue
+        if account.fallback_ma is None:
+            text = f"fallback not stored: counts at its maximum, {kept:.0f} A"
+            yield Condition("fallback", evse_id, 2, text, 20.0)
+        if account.overdraw_until_s > now.mono_s:
+            text = f"draws {account.overdraw_ma / 1e3:.1f} A, more than it was allowed"
+            yield Condition("overdraw", evse_id, 1, text)
+        if account.refusals >= 3:
+            yield Condition("refuses", evse_id, 2, f"{account.refusals} limits in a row not accepted")
+        if evse.state is EvseState.FAULTED:
+            yield Condition("fault", evse_id, 2, f"faulted: {evse.fault or 'no code'}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Alarm:
+    condition: Condition
+    first_s: float
+    last_s: float
+    saved: AlarmSaved | None = None
+
+
+class Alarms:
+    """Conditions over time. One alarm per kind and source."""
+
+    def __init__(self, boot: str) -> None:
+        self._boot = boot
+        self._count = 0
+        self._alarms: dict[tuple[str, str], _Alarm] = {}
+
+    def update(self, found: Iterator[Condition], now: Moment) -> list[AlarmSaved]:
+        """Alarms that appeared or cleared, for the ledger."""
+        changed = []
+        for condition in found:
+            key = (condition.kind, condition.source)
+            known = self._alarms.get(key)
+            alarm = _Alarm(condition, now.mono_s, now.mono_s) if known is None else known
+            alarm = replace(alarm, condition=condition, last_s=now.mono_s)
+            if alarm.saved is None and now.mono_s - alarm.first_s >= condition.delay_s:
+                self._count += 1
+                name = f"a{self._boot}-{self._count}"
+                saved = AlarmSaved(
+                    name, condition.kind, condition.source, condition.priority, condition.text, now.utc, None
+                )
+                alarm = replace(alarm, saved=saved)
+                changed.append(saved)
+            self._alarms[key] = alarm
+        for key, alarm in list(self._alarms.items()):
+            if now.mono_s - alarm.last_s > (CLEAR_S if alarm.saved else 0.0):
+                del self._alarms[key]
+                if alarm.saved is not None:
+                    changed.append(replace(alarm.saved, cleared=now.utc))
+        return changed
+
+    def views(self) -> tuple[AlarmView, ...]:
+        """Strongest first, then oldest."""
+        shown = [
+            AlarmView(
+                a.saved.id,
+                a.saved.kind,
+                a.condition.priority,
+                "unack",
+                a.saved.source,
+                a.condition.text,
+                a.saved.since,
+            )
+            for a in self._alarms.values()
+            if a.saved is not None
+        ]
+        return tuple(sorted(shown, key=lambda view: (view.priority, view.since)))

@@ -1,0 +1,99 @@
+"""Planning by rules, without a solver: charging windows, then least laxity first, equal share when nothing is known.
+
+Laxity is the time a vehicle can still afford to wait: time to departure minus what it needs at full power. Vehicles
+are served in bands of laxity (tiers); inside a band the allocator shares equally. Also the fall-back of every
+cleverer planner.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.core.model import Departure, EvseId, Moment, Plan, Schedule, Site, SlotAction, Wish
+from controller.core.planning import PlanRequest, Present
+from controller.core.units import current_for_power_ma, power_for_current_w
+from controller.core.windows import Window, has_charge_window, window_at
+
+BANDS_S = (1800.0, 3600.0, 7200.0, 14400.0)  # laxity below these is tier 0, 1, 2, 3; the rest is tier 4
+CALM_RANK = 1e9  # after everybody whose laxity is known
+HORIZON = timedelta(days=8)  # a weekly schedule comes round in this time
+
+
+def plan(request: PlanRequest) -> Plan:
+    """A wish for every EVSE that has a vehicle or a schedule. Until the clock is trusted schedules and departures
+    rest: everybody gets the same wish."""
+    wishes = {}
+    present = {vehicle.evse: vehicle for vehicle in request.present}
+    for evse in request.site.evses:
+        schedules = request.schedules.get(evse, ())
+        if request.now.utc_trusted and (evse in present or schedules):
+            departure = _departure(request, evse, present.get(evse))
+            wishes[evse] = _wish(request.site, evse, schedules, request.now, present.get(evse), departure)
+        elif evse in present:
+            wishes[evse] = Wish(tier=len(BANDS_S), rank=CALM_RANK)
+    return Plan(made=request.now.utc, by="rules", wishes=wishes)
+
+
+def _departure(request: PlanRequest, evse: EvseId, vehicle: Present | None) -> Departure | None:
+    """The next departure of the vehicle or of the EVSE that lies ahead; the vehicle's own counts first."""
+    keys = [vehicle.vehicle] if vehicle is not None and vehicle.vehicle is not None else []
+    for key in (*keys, evse):
+        departure = request.departures.get(key)
+        if departure is not None and departure.at > request.now.utc:
+            return departure
+    return None
+
+
+def _wish(
+    site: Site,
+    evse: EvseId,
+    schedules: tuple[Schedule, ...],
+    now: Moment,
+    vehicle: Present | None,
+    departure: Departure | None,
+) -> Wish:
+    cap_ma, why = _window_cap(site, evse, schedules, window_at(schedules, now.utc), now, vehicle)
+    left_wh = None if departure is None else _left_wh(site, departure, vehicle)
+    if departure is None or left_wh is None or left_wh <= 0:
+        return Wish(cap_ma=cap_ma, tier=len(BANDS_S), rank=CALM_RANK, why=why)
+    unit = site.evses[evse]
+    full_w = power_for_current_w(unit.max_ma, site.voltage_mv, len(unit.phases))
+    seconds = (departure.at - now.utc).total_seconds()
+    laxity_s = seconds - left_wh * 3600 / full_w
+    tier = sum(laxity_s >= band for band in BANDS_S)
+    short_wh = max(0, int(left_wh - full_w * seconds / 3600))
+    return Wish(cap_ma=cap_ma, tier=tier, rank=laxity_s, why=why, short_wh=short_wh)
+
+
+def _window_cap(
+    site: Site,
+    evse: EvseId,
+    schedules: tuple[Schedule, ...],
+    window: Window | None,
+    now: Moment,
+    vehicle: Present | None,
+) -> tuple[int | None, str]:
+    unit = site.evses[evse]
+    if window is None:
+        if has_charge_window(schedules, now.utc, HORIZON):
+            return 0, "outside its charging window"
+        return None, ""
+    name = f"schedule {window.schedule}"
+    if window.action is not SlotAction.CHARGE:
+        return 0, f"{name}: {window.action.value}"
+    target = next((s.target_soc for s in schedules if s.id == window.schedule), None)
+    if target is not None and vehicle is not None and vehicle.soc is not None and vehicle.soc >= target:
+        return 0, f"{name}: target {target} % reached"
+    if window.power_limit_w is None:
+        return None, ""
+    return current_for_power_ma(window.power_limit_w, site.voltage_mv, len(unit.phases)), name
+
+
+def _left_wh(site: Site, departure: Departure, vehicle: Present | None) -> int | None:
+    """What is still missing, or None when it cannot be known (a SoC target without SoC or battery size)."""
+    if departure.energy_wh is not None:
+        return departure.energy_wh - (vehicle.energy_wh if vehicle is not None else 0)
+    if vehicle is None or vehicle.soc is None or vehicle.vehicle is None or departure.soc is None:
+        return None
+    battery_wh = site.vehicles[vehicle.vehicle].battery_wh
+    return None if battery_wh is None else battery_wh * (departure.soc - vehicle.soc) // 100
