@@ -1,0 +1,41 @@
+"""Command line: one module per group of commands. This one reads the arguments and turns errors into one line.
+
+Exit codes (INTERFACE section 2): 0 done, 1 refused or failed, 2 wrong use, 3 controller not reachable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from controller.cli.arguments import parser
+from controller.config import ConfigError
+from drivers.errors import DriverError
+from ui.client import CallRefused, NotReachable
+
+DONE, FAILED, WRONG_USE, NOT_REACHABLE = 0, 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. Bad input never shows a traceback."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except NotReachable as error:
+        return _fail(f"{error}; is `depot run` running, and is --socket right?", NOT_REACHABLE)
+    except (CallRefused, ConfigError, DriverError) as error:
+        return _fail(str(error), FAILED)
+    except BrokenPipeError:
+        # the reader of our output (head, less) has seen enough; keep the interpreter from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return FAILED
+    return code
+
+
+def _fail(text: str, code: int) -> int:
+    for line in text.splitlines():
+        print(f"depot: {line}", file=sys.stderr)
+    return code

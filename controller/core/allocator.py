@@ -170,19 +170,18 @@ def _fill(room: _Room, seats: Sequence[_Seat]) -> None:
 
     while points:
         rise = points[0][0] - level
-        pressed = [r for r in users if free[r] < slope[r] * rise]
-        if pressed:
-            rise = min(free[r] // slope[r] for r in pressed)
-        level += rise
-        for r in users:
-            free[r] -= slope[r] * rise
-        for r in pressed:
-            if free[r] < slope[r]:
-                for number in users[r]:
-                    if number in active:
-                        settle(number)
-        if pressed:
-            continue
+        if rise:
+            pressed = [r for r in users if free[r] < slope[r] * rise]
+            if pressed:
+                rise = min(free[r] // slope[r] for r in pressed)
+            level += rise
+            for r in users:
+                free[r] -= slope[r] * rise
+            if pressed:
+                full = [r for r in pressed if free[r] < slope[r]]
+                for number in {number for r in full for number in users[r]} & active:
+                    settle(number)
+                continue
         _, kind, number = heapq.heappop(points)
         if kind == 0:
             active.add(number)
@@ -197,15 +196,18 @@ def _quantise(room: _Room, seats: Sequence[_Seat]) -> None:
     for seat in seats:
         step = seat.demand.step_ma
         seat.rise_to(room, max(seat.min_ma, seat.current_ma - seat.current_ma % step))
-    waiting = [seat for seat in seats if seat.current_ma < seat.cap_ma]
+    waiting = [
+        (seat.current_ma // seat.demand.weight, seat.demand.rank, seat.demand.evse, seat) for seat in seats
+    ]
+    heapq.heapify(waiting)
     while waiting:
-        waiting.sort(key=lambda s: (s.current_ma // s.demand.weight, s.demand.rank, s.demand.evse))
-        seat = waiting[0]
+        _, rank, evse, seat = waiting[0]
         raised = seat.current_ma + seat.demand.step_ma
         if raised > seat.cap_ma or seat.blocker(room, raised) is not None:
-            waiting.pop(0)
+            heapq.heappop(waiting)  # room only shrinks: what does not fit now never will
         else:
             seat.rise_to(room, raised)
+            heapq.heapreplace(waiting, (raised // seat.demand.weight, rank, evse, seat))
 
 
 def _bound(grid: Grid, room: _Room, seat: _Seat) -> str:

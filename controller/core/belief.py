@@ -36,6 +36,7 @@ from controller.core.model import (
 )
 
 SAMPLE_FRESH_S = 30.0
+UNKNOWN: PerPhase[int | None] = PerPhase(None, None, None)
 RECENT_S = 15.0  # the least drawn of late looks back this far
 
 
@@ -53,7 +54,7 @@ class EvseBelief:
     state: EvseState = EvseState.UNAVAILABLE
     fault: str | None = None
     sample: EvseSample | None = None
-    current_ma: PerPhase[int | None] = PerPhase(None, None, None)
+    current_ma: PerPhase[int | None] = UNKNOWN
     recent: deque[tuple[float, PerPhase[int | None]]] = field(default_factory=deque)
 
     def fresh(self, now_s: float) -> EvseSample | None:

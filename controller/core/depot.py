@@ -50,6 +50,7 @@ from controller.core.supervisor import Alarms, conditions
 from controller.core.view import picture
 
 START_RETRY_S = 60.0
+METER_MARGIN_PCT = 2  # meter class and ripple: this much of a metered circuit stays free
 STOP_RETRY_S = 20.0
 CEILING_REVIEW_S = 900.0  # ceilings in the ledger are lowered this often, all in one commit
 
@@ -184,7 +185,7 @@ class Depot:
     def _sample(self, event: ev.EvseSample, now: Moment) -> Applied:
         self._belief.evse_sample(event)
         highest = self._belief.evses[event.evse].highest_ma(now.mono_s)
-        if highest is not None and event.evse in self._sessions.running:
+        if highest is not None:
             self._commitments.measured(event.evse, highest, now.mono_s)
         return Applied(tuple(self._sessions.sample(event, now)))
 
@@ -364,9 +365,13 @@ class Depot:
         for (circuit, phase), limit in zip(self._grid.resources, self._grid.limits_ma, strict=True):
             load = assumed.get(circuit)
             fixed = self.site.circuits[circuit].assumed_load_ma
-            base = 0 if fixed is None else fixed[phase]
-            lower.append(limit - max(0, base if load is None else load.lower_ma[phase]))
-            raising.append(limit - max(0, base if load is None else load.raise_ma[phase]))
+            if load is None:
+                lower.append(limit - (0 if fixed is None else fixed[phase]))
+                raising.append(lower[-1])
+            else:
+                usable = limit - limit * METER_MARGIN_PCT // 100
+                lower.append(usable - max(0, load.lower_ma[phase]))
+                raising.append(usable - max(0, load.raise_ma[phase]))
         return lower, raising
 
     def _demands(self, sights: dict[CircuitId, Sight], now_s: float) -> tuple[list[Demand], list[int]]:

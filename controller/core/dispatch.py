@@ -58,9 +58,10 @@ def dispatch(
         if target.grant_ma > base:
             if target.may_rise and not account.sent:
                 up.append(target)
-        elif heading is None or target.grant_ma < heading or _half_gone(account, now_s):
-            if _may_write(account, now_s, decrease=True):
-                down.append((target.grant_ma - base, Write(target.evse, target.grant_ma, False)))
+        elif _may_write(account, now_s, decrease=True) and (
+            heading is None or target.grant_ma < heading or _half_gone(account, now_s)
+        ):
+            down.append((target.grant_ma - base, Write(target.evse, target.grant_ma, False)))
     down.sort(key=lambda item: (item[0], item[1].evse))
     return [write for _, write in down] + _raises(grid, commitments, up, room_ma, now_s)
 

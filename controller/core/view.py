@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from controller.core.background import Assumed, Sight
-from controller.core.belief import Belief
+from controller.core.belief import UNKNOWN, Belief
 from controller.core.commitments import Account, Commitments
 from controller.core.demand import NO_WISH, Desk
 from controller.core.grid import Grid
@@ -35,8 +35,6 @@ from controller.core.snapshot import (
     Snapshot,
 )
 from controller.core.supervisor import Alarms
-
-UNKNOWN: PerPhase[int | None] = PerPhase(None, None, None)
 
 
 class Decided(Protocol):

@@ -1,0 +1,143 @@
+"""Commands that act: they hand over an order and follow it until it is measured, refused or given up."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from controller.cli.looks import _print_json, ask, socket_path, table
+from ui.client import CallRefused, Client, Disconnected, NotReachable
+
+
+def start(options: argparse.Namespace) -> int:
+    return _order(
+        options,
+        "start",
+        limit_ma=options.limit_ma,
+        energy_wh=options.energy_wh,
+        soc=options.soc,
+        duration_s=options.duration_s,
+        token=options.token,
+    )
+
+
+def stop(options: argparse.Namespace) -> int:
+    return _order(options, "stop")
+
+
+def pause(options: argparse.Namespace) -> int:
+    return _order(options, "pause")
+
+
+def resume(options: argparse.Namespace) -> int:
+    return _order(options, "resume")
+
+
+def limit(options: argparse.Namespace) -> int:
+    return _order(options, "limit", limit_ma=options.limit_ma)
+
+
+def schedule_list(options: argparse.Namespace) -> int:
+    found = ask(options, "schedule-list", evse=options.evse)
+    if options.json:
+        return _print_json(found)
+    rows = []
+    for one in found:
+        for slot in one["time_slots"]:
+            days = " ".join(slot["day_of_week"]) or "every day"
+            span = f"{slot['start']}-{slot['end']}"
+            state = "" if one["enabled"] else "off"
+            rows.append(
+                (
+                    one["evse"],
+                    one["schedule_id"],
+                    one["type"],
+                    days,
+                    span,
+                    slot["action"],
+                    slot["power_limit"],
+                    state,
+                )
+            )
+    table(("EVSE", "SCHEDULE", "TYPE", "DAYS", "TIME", "ACTION", "LIMIT", ""), rows)
+    return 0
+
+
+def schedule_set(options: argparse.Namespace) -> int:
+    try:
+        with open(options.file, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise CallRefused("bad-file", f"{options.file}: {reason}") from None
+    try:
+        stored = ask(options, "schedule-set", evse=options.evse, text=text)
+    except CallRefused as refused:
+        raise CallRefused(refused.code, f"{options.file}: {refused.text}") from None
+    print(f"stored: {stored['schedule_id']} ({stored['type']}, {len(stored['time_slots'])} slots)")
+    return 0
+
+
+def schedule_clear(options: argparse.Namespace) -> int:
+    gone = ask(options, "schedule-clear", evse=options.evse, schedule=options.schedule)
+    print(f"removed: {', '.join(gone['cleared']) or 'nothing'}")
+    return 0
+
+
+def depart(options: argparse.Namespace) -> int:
+    zone = ZoneInfo(ask(options, "status")["site"].get("timezone") or "UTC")
+    at = _departure(options.at, zone)
+    ask(
+        options,
+        "depart",
+        target=options.target,
+        at=at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        energy_wh=options.energy_wh,
+        soc=options.soc,
+    )
+    print(f"{options.target} departs {at:%Y-%m-%d %H:%M}")
+    return 0
+
+
+def _departure(text: str, zone: ZoneInfo) -> datetime:
+    """A clock time means the next one."""
+    now = datetime.now(zone)
+    try:
+        if len(text) == 5 and text[2] == ":":
+            at = now.replace(hour=int(text[:2]), minute=int(text[3:]), second=0, microsecond=0)
+            return at if at > now else at + timedelta(days=1)
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise CallRefused("bad-time", f'"{text}" is not a time; write 05:30 or 2026-11-23T05:30') from None
+    return at if at.tzinfo else at.replace(tzinfo=zone)
+
+
+def _order(options: argparse.Namespace, name: str, **args: object) -> int:
+    return asyncio.run(_follow(Client(socket_path(options)), name, {"evse": options.evse, **args}))
+
+
+async def _follow(client: Client, name: str, args: dict[str, object]) -> int:
+    """Hands the order over and prints each stage as it is reached."""
+    order = (await client.call(name, **args))["order"]
+    shown = 0
+    async for snapshot in client.watch():
+        if isinstance(snapshot, Disconnected):
+            raise NotReachable(f"{snapshot.text}; order {order} was handed over, its outcome is not known")
+        view = next((view for view in snapshot.orders if view.id == order), None)
+        if view is None:
+            continue
+        zone = ZoneInfo(snapshot.timezone)
+        for stage, at in view.stages[shown:]:
+            print(f"{at.astimezone(zone):%H:%M:%S}  {stage}", flush=True)
+        shown = len(view.stages)
+        if view.outcome == "done":
+            if view.reason:
+                print(view.reason)
+            return 0
+        if view.outcome is not None:
+            print(f"depot: {name} {args['evse']} {view.outcome}: {view.reason}", file=sys.stderr)
+            return 1
+    raise AssertionError("a watch never ends")

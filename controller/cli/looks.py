@@ -1,0 +1,193 @@
+"""Commands that only look: status, sessions, channels, version."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from controller.core.units import parse_duration_s
+from ui.client import CallRefused, Client
+
+DEFAULT_SOCKET = "/run/depot/control.sock"
+SESSION_COLUMNS = (
+    "id", "evse", "token", "vehicle", "started", "ended", "energy_wh", "cost", "stop_reason", "marks"
+)  # fmt: skip
+
+
+def socket_path(options: argparse.Namespace) -> str:
+    return options.socket or os.environ.get("DEPOT_SOCKET") or DEFAULT_SOCKET
+
+
+def ask(options: argparse.Namespace, name: str, **args: object) -> Any:
+    """One call to the running controller. Raises CallRefused and NotReachable."""
+    return asyncio.run(Client(socket_path(options)).call(name, **args))
+
+
+def status(options: argparse.Namespace) -> int:
+    document = ask(options, "status")
+    if options.evse is not None:
+        named = (options.evse, f"{options.evse}/1")
+        found = [evse for evse in document["evses"] if evse["id"] in named]
+        if not found:
+            raise CallRefused("unknown-evse", f"no EVSE {options.evse!r}; `depot status` lists them")
+        if options.json:
+            return _print_json(found[0])
+        document = {**document, "evses": found}
+    if options.json:
+        return _print_json(document)
+    site = document["site"]
+    print(
+        f"{site['name']}  {_local(document['time'], site.get('timezone'))}  {site['state']}  {site.get('text', '')}".rstrip()
+    )
+    table(
+        ("CIRCUIT", "LIMIT A", "MEASURED A", "BACKGROUND A", "COMMITTED A", "METER", "AGE", "QUALITY"),
+        (
+            (c["id"], _amps(c["limit_a"]), _amps(c["measured_a"]), _amps(c["background_a"]), _amps(c["committed_a"]),
+             c["meter"], _age(c["meter_age_s"]), c["quality"])
+            for c in document["circuits"]
+        ),
+    )  # fmt: skip
+    table(
+        ("EVSE", "STATE", "LIMIT", "GRANT", "CMD", "ACC", "MEASURED A", "COMMIT", "kW", "kWh", "BOUND BY"),
+        (_evse_row(evse) for evse in document["evses"]),
+    )
+    for alarm in document["alarms"]:
+        print(
+            f"alarm {alarm['priority']}  {alarm['source']}  {alarm['text']}  since {_local(alarm['since'], site.get('timezone'))}"
+        )
+    return 0
+
+
+def sessions(options: argparse.Namespace) -> int:
+    zone = ask(options, "status")["site"].get("timezone")
+    since, until = _moment(options.since, zone), _moment(options.until, zone)
+    rows = ask(options, "sessions", since=since, until=until)
+    if options.json:
+        return _print_json(rows)
+    if options.csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(SESSION_COLUMNS)
+        writer.writerows([_cell(row.get(column)) for column in SESSION_COLUMNS] for row in rows)
+        return 0
+    table(
+        ("EVSE", "VEHICLE", "TOKEN", "STARTED", "ENDED", "kWh", "WHY", "MARKS"),
+        (
+            (r["evse"], r.get("vehicle"), r.get("token"), _local(r["started"], zone), _local(r.get("ended"), zone),
+             f"{r['energy_wh'] / 1e3:.2f}", r.get("stop_reason"), " ".join(r.get("marks") or ()))
+            for r in rows
+        ),
+    )  # fmt: skip
+    return 0
+
+
+def channels(options: argparse.Namespace) -> int:
+    found = ask(options, "channels")
+    if options.json:
+        return _print_json(found)
+    table(
+        ("CHANNEL", "STATE", "HOST", "REGION", "ENABLED BY", "TEXT"),
+        (
+            (c["id"], c["state"], c.get("host"), c.get("region"), c.get("enabled_by"), c.get("text"))
+            for c in found
+        ),
+    )
+    return 0
+
+
+def version(options: argparse.Namespace) -> int:
+    if options.sbom:
+        return not_yet(argparse.Namespace(command="version --sbom"))
+    print(f"depot {metadata.version('depot-controller')}")
+    return 0
+
+
+def not_yet(options: argparse.Namespace) -> int:
+    print(f"depot: {options.command}: not available yet", file=sys.stderr)
+    return 1
+
+
+# --- printing ---------------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as needed; what is unknown is a dash."""
+    lines = [[_cell(value) or "-" for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(head), *lines]) for i in range(len(head))]
+    for line in [list(head), *lines]:
+        print("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_json(value: Any) -> int:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    print()
+    return 0
+
+
+def _evse_row(evse: dict[str, Any]) -> tuple[object, ...]:
+    session = evse["session"] or {}
+    power, energy = evse["power_w"], session.get("energy_wh")
+    return (
+        evse["id"],
+        evse["state"],
+        _number(evse["limit_a"]),
+        _number(evse["grant_a"]),
+        _number(evse["commanded_a"]),
+        _number(evse["accepted_a"]),
+        _amps(evse["measured_a"]),
+        _number(evse["commitment_a"]),
+        None if power is None else f"{power / 1e3:.1f}",
+        None if energy is None else f"{energy / 1e3:.2f}",
+        evse["bound_by"],
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
+
+
+def _amps(values: Sequence[float | None] | None) -> str | None:
+    return None if values is None else "/".join("?" if v is None else f"{v:.0f}" for v in values)
+
+
+def _age(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds:.1f} s"
+
+
+def _local(stamp: str | None, zone: str | None) -> str | None:
+    """A time as people on site read it."""
+    if stamp is None:
+        return None
+    return datetime.fromisoformat(stamp).astimezone(ZoneInfo(zone or "UTC")).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _moment(text: str | None, zone: str | None) -> str | None:
+    """A time or a span back from now, as ISO 8601 in UTC. Raises CallRefused."""
+    if text is None:
+        return None
+    try:
+        at = datetime.now(UTC) - timedelta(seconds=parse_duration_s(text))
+    except ValueError:
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            raise CallRefused(
+                "bad-time", f'"{text}" is not a time (2026-11-22T18:00) and not a span ("24h")'
+            ) from None
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=ZoneInfo(zone or "UTC"))
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

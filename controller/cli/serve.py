@@ -1,0 +1,90 @@
+"""Commands that serve or prepare serving: run, check, ui."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from controller.cli.compose import House, first_line, until_signalled
+from controller.cli.looks import socket_path
+from controller.clock import SystemClock
+from controller.config import Config, describe, load
+from controller.ledger import LedgerError
+from drivers.errors import DriverError
+from ui.app import run_async, run_dashboard
+
+
+def check(options: argparse.Namespace) -> int:
+    config = load(Path(options.file))
+    House(config, SystemClock())  # meter kinds and addresses are judged by their drivers
+    print(describe(config))
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    config = load(Path(options.file))
+    if options.ui:
+        logs(config.storage_path / "depot.log")
+    else:
+        logs(None)
+    return serve(config, options.ui)
+
+
+def serve(config: Config, with_ui: bool) -> int:
+    """Runs the controller until it is told to stop. Exit code 1 with one line when it cannot."""
+
+    async def work() -> None:
+        house = House(config, SystemClock())
+        async with house.open() as runtime:
+            controller = until_signalled(house.run(runtime))
+            await (beside(controller, run_async(config.control_socket)) if with_ui else controller)
+
+    return in_one_line(work)
+
+
+def in_one_line(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Runs `work`; what a person must mend becomes one line on stderr and exit code 1."""
+    try:
+        asyncio.run(work())
+    except (LedgerError, DriverError) as error:
+        text: str | None = str(error)
+    except BaseExceptionGroup as group:
+        text = first_line(group)
+        if text is None:
+            raise
+    else:
+        return 0
+    print(f"depot: {text}", file=sys.stderr)
+    return 1
+
+
+async def beside(controller: Coroutine[Any, Any, None], screen: Coroutine[Any, Any, None]) -> None:
+    """Controller and dashboard in one process: when one ends, so does the other."""
+    tasks = [asyncio.ensure_future(controller), asyncio.ensure_future(screen)]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in done:
+        task.result()
+
+
+def dashboard(options: argparse.Namespace) -> int:
+    return run_dashboard(socket_path(options), read_only=options.read_only)
+
+
+def logs(path: Path | None) -> None:
+    """One line per event to standard error (the journal), or to a file while a dashboard owns the terminal."""
+    target: logging.Handler
+    if path is None:
+        target = logging.StreamHandler(sys.stderr)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = logging.FileHandler(path, encoding="utf-8")
+    target.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[target], force=True)

@@ -1,0 +1,164 @@
+"""The config file: TOML in, frozen dataclasses out, every mistake at once with its line and a suggestion.
+
+Owns `load`. Must not open a socket, start anything or know a driver by name. Source: INTERFACE section 3.
+Every mistake in the file, the file itself being unreadable included, is a `Problem` of one `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from controller.config.budget import fallback_budget, note_infeasible
+from controller.config.channels import (
+    OCPP_KEYS,
+    OCPP_LATER,
+    OPEN_PLATFORM_KEYS,
+    OPEN_PLATFORM_LATER,
+    read_ocpp,
+    read_open_platform,
+)
+from controller.config.circuits import (
+    DEFAULT_VOLTAGE_MV,
+    SITE_KEYS,
+    SITE_LATER,
+    SiteHead,
+    is_tree,
+    read_circuits,
+    read_head,
+    read_meters,
+)
+from controller.config.lines import key_lines
+from controller.config.report import describe
+from controller.config.stations import read_stations, read_vehicles
+from controller.config.table import Findings, Table
+from controller.config.types import (
+    Budget,
+    CloudConfig,
+    CloudStation,
+    Config,
+    ConfigError,
+    MeterConfig,
+    OcppConfig,
+    OcppStation,
+    OpenPlatformConfig,
+    Problem,
+)
+from controller.config.values import path_below, socket_path
+from controller.core.model import Meter, Site
+
+__all__ = [
+    "Budget",
+    "CloudConfig",
+    "CloudStation",
+    "Config",
+    "ConfigError",
+    "MeterConfig",
+    "OcppConfig",
+    "OcppStation",
+    "OpenPlatformConfig",
+    "Problem",
+    "describe",
+    "fallback_budget",
+    "load",
+]
+
+DEFAULT_STORAGE = Path("/var/lib/depot")
+DEFAULT_SOCKET = Path("/run/depot/control.sock")
+# A depot of 50 stations is some 15 kB; more than this is another file by mistake (or a device that never
+# ends).
+CONFIG_MAX_BYTES = 1_000_000
+
+_ROOT_KEYS = "site circuit meter ocpp open_platform station vehicle storage control"
+_ROOT_LATER = dict.fromkeys(("tariff", "metrics", "mqtt"), "remove the table")
+_AT_LINE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
+
+
+def load(path: Path) -> Config:
+    """Reads and checks the whole file, with the secret files it names. Raises ConfigError with every problem."""
+    source = _read(path)
+    try:
+        values = tomllib.loads(source)
+        findings = Findings(key_lines(source))
+    except RecursionError:
+        raise _unusable(path, "is nested too deeply", "is it a config file?") from None
+    except ValueError as error:  # TOMLDecodeError, and numbers too long for Python
+        raise _not_toml(path, source, str(error)) from None
+    config = _config(path, values, findings)
+    if findings.problems:
+        raise ConfigError(path, findings.problems)
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(CONFIG_MAX_BYTES + 1)
+        if len(content) > CONFIG_MAX_BYTES:
+            raise _unusable(path, f"is longer than {CONFIG_MAX_BYTES} bytes", "is it a config file?")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(path, [Problem(line, "", "is not UTF-8 text", "save the file as UTF-8")]) from None
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise _unusable(path, f"cannot be read: {reason}", "check the path and the rights") from None
+
+
+def _unusable(path: Path, text: str, suggestion: str) -> ConfigError:
+    return ConfigError(path, [Problem(None, "", text, suggestion)])
+
+
+def _not_toml(path: Path, source: str, said: str) -> ConfigError:
+    match = _AT_LINE.fullmatch(said)
+    text = match[1] if match else said
+    line = int(match[2]) if match and match[2] else source.count("\n") + 1
+    twice = text.startswith(("Cannot declare", "Cannot overwrite", "Cannot mutate"))
+    suggestion = (
+        "the same table or key stands here twice: keep one" if twice else 'texts need quotes: limit = "16 A"'
+    )
+    return ConfigError(path, [Problem(line, "", text, suggestion)])
+
+
+def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Config:
+    """As much of the config as could be understood; worth something only when nothing was noted."""
+    root = Table(findings, (), values, _ROOT_KEYS, _ROOT_LATER)
+    stations = read_stations(root, path.parent, ("site", *root.names("circuit")))
+    site_table = root.table("site", SITE_KEYS, SITE_LATER)
+    if "site" not in root:
+        root.note("site", "is missing", "add [site] with name, timezone and limit")
+    circuits, used_meters = read_circuits(root, site_table)
+    meters = read_meters(root, used_meters)
+    ocpp, accept_unknown_tokens = None, False
+    if (table := root.table("ocpp", OCPP_KEYS, OCPP_LATER)) is not None:
+        ocpp, accept_unknown_tokens = read_ocpp(table, stations)
+    open_platform = None
+    if (table := root.table("open_platform", OPEN_PLATFORM_KEYS, OPEN_PLATFORM_LATER)) is not None:
+        open_platform = read_open_platform(table, stations, path.parent)
+    storage_path, control_socket = _read_places(root, path.parent)
+    head = SiteHead("", "", DEFAULT_VOLTAGE_MV) if site_table is None else read_head(site_table)
+    site = Site(
+        name=head.name,
+        timezone=head.timezone,
+        voltage_mv=head.voltage_mv,
+        circuits=circuits,
+        evses=stations.evses,
+        meters={m.id: Meter(m.id, m.kind, m.role, m.poll_s, m.stale_after_s) for m in meters},
+        vehicles=read_vehicles(root),
+        accept_unknown_tokens=accept_unknown_tokens,
+    )
+    if stations.complete and is_tree(circuits, root.names("circuit")):
+        note_infeasible(site, findings)
+    return Config(path, site, meters, ocpp, open_platform, storage_path, control_socket)
+
+
+def _read_places(root: Table, base: Path) -> tuple[Path, Path]:
+    """Where the records lie and where the controller can be reached."""
+    storage = root.table("storage", "path")
+    control = root.table("control", "socket")
+    return (
+        DEFAULT_STORAGE if storage is None else storage.optional("path", path_below(base), DEFAULT_STORAGE),
+        DEFAULT_SOCKET if control is None else control.optional("socket", socket_path(base), DEFAULT_SOCKET),
+    )

@@ -1,0 +1,176 @@
+"""What `depot check` prints: the site as it was understood, and the fallback budget of every circuit.
+
+Owns the words and columns (80 characters, plain text). Shows no secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
+
+from controller.config.budget import PHASE_NAMES, fallback_budget
+from controller.config.types import Budget, Config
+from controller.config.values import in_amps
+from controller.core.model import Circuit, CircuitId, Evse, PerPhase, StationId
+
+WIDTH = 80
+
+
+def describe(config: Config) -> str:
+    """The config in plain text, at most 80 columns, without a line break at the end."""
+    sections = [
+        ("Site", _site(config)),
+        ("Circuits", _circuits(config)),
+        ("Meters", _meters(config)),
+        ("Stations", _stations(config)),
+        ("Vehicles", _vehicles(config)),
+        ("Channels", _channels(config)),
+        ("Fallback budget: every station alone, worst load beside them", _budgets(config)),
+    ]
+    return "\n\n".join("\n".join([title, *_fitted(lines)]) for title, lines in sections if lines)
+
+
+def _fitted(lines: Iterable[str]) -> Iterator[str]:
+    """Indented; a line that is too long goes on below, because cutting it would hide what was understood."""
+    for line in lines:
+        yield from wrap(line, WIDTH, initial_indent="  ", subsequent_indent=" " * 8)
+
+
+def _site(config: Config) -> list[str]:
+    site = config.site
+    return [
+        f"{site.name}, {site.timezone}, {site.voltage_mv / 1e3:g} V to neutral",
+        f"unknown id tokens: {'accepted' if site.accept_unknown_tokens else 'rejected'}",
+        f"storage {config.storage_path}",
+        f"control socket {config.control_socket}",
+    ]
+
+
+def _circuits(config: Config) -> list[str]:
+    children: dict[CircuitId | None, list[Circuit]] = {}
+    for circuit in config.site.circuits.values():
+        children.setdefault(circuit.parent, []).append(circuit)
+    rows: list[str] = []
+    waiting = [(0, circuit) for circuit in reversed(children.get(None, []))]
+    while waiting:
+        depth, circuit = waiting.pop()
+        assumed = circuit.assumed_load_ma
+        meter = f"meter {circuit.meter}" if circuit.meter else "no meter"
+        load = (
+            "unknown load: all at fallback while blind"
+            if assumed is None
+            else f"assumed load {_phases(assumed)}"
+        )
+        rows.append(f"{'  ' * depth}{circuit.id}  {_phases(circuit.limit_ma)}, {meter}, {load}")
+        waiting += [(depth + 1, child) for child in reversed(children.get(circuit.id, []))]
+    return rows
+
+
+def _meters(config: Config) -> list[str]:
+    rows = [["meter", "kind", "address", "measures", "poll", "stale", "phases", ""]]
+    for meter in config.meters:
+        host = f"[{meter.host}]" if ":" in meter.host else meter.host
+        address = f"{host}:{meter.port}/{meter.unit}"
+        times = [f"{seconds:g} s" for seconds in (meter.poll_s, meter.stale_after_s)]
+        turned = ["inverted"] if meter.invert else []
+        scaled = [] if meter.ct_ratio == 1 else [f"x{meter.ct_ratio:g}"]
+        rows.append(
+            [
+                meter.id,
+                meter.kind,
+                address,
+                meter.role,
+                *times,
+                _wiring(meter.phases),
+                " ".join(scaled + turned),
+            ]
+        )
+    return _columns(rows) if len(rows) > 1 else []
+
+
+def _stations(config: Config) -> list[str]:
+    rows = [["EVSE", "circuit", "min", "max", "step", "phases", "fallback", "channel"]]
+    for evse in config.site.evses.values():
+        amps = [in_amps(milli) for milli in (evse.min_ma, evse.max_ma, evse.step_ma)]
+        rows.append(
+            [
+                evse.id,
+                evse.circuit,
+                *amps,
+                _wiring(evse.phases),
+                in_amps(evse.fallback_ma),
+                _way(config, evse),
+            ]
+        )
+    return _columns(rows) if len(rows) > 1 else []
+
+
+def _way(config: Config, evse: Evse) -> str:
+    if config.ocpp is not None and evse.station in config.ocpp.stations:
+        return "ocpp, INSECURE" if config.ocpp.stations[evse.station].allow_insecure else "ocpp"
+    return "cloud, autostart" if evse.autostart else "cloud"
+
+
+def _vehicles(config: Config) -> list[str]:
+    rows = []
+    for vehicle in config.site.vehicles.values():
+        battery = "battery unknown" if vehicle.battery_wh is None else f"{vehicle.battery_wh / 1e3:g} kWh"
+        power = "any power" if vehicle.max_power_w is None else f"up to {vehicle.max_power_w / 1e3:g} kW"
+        rows.append(f"{vehicle.id}  {battery}, {power}, id tokens: {len(vehicle.tokens)}")
+    return rows
+
+
+def _channels(config: Config) -> list[str]:
+    rows = []
+    if (ocpp := config.ocpp) is not None:
+        rows.append(f"ocpp  listens on ws {ocpp.host}:{ocpp.port}, {_count(ocpp.stations)}")
+    if (platform := config.open_platform) is not None:
+        rows.append(f"open-platform  mode {platform.mode}, enabled by {platform.enabled_by}")
+        rows.append(f"  allowed: {', '.join(sorted(platform.purposes))}")
+        if (cloud := platform.cloud) is not None:
+            rows.append(f"  cloud {cloud.base_url}, region {cloud.region}, {_count(cloud.stations)}")
+    return rows or ["none: nothing is controlled"]
+
+
+def _count(stations: Iterable[StationId]) -> str:
+    number = len(list(stations))
+    return "1 station" if number == 1 else f"{number} stations"
+
+
+def _budgets(config: Config) -> list[str]:
+    rows = [["circuit", "phase", "limit", "assumed", "fallbacks", "spare"]]
+    for budget in fallback_budget(config.site):
+        rows += _budget_rows(budget)
+    return _columns(rows)
+
+
+def _budget_rows(budget: Budget) -> list[list[str]]:
+    """One row when all phases are alike, else one per phase."""
+    parts = [part for part in (budget.limit_ma, budget.assumed_ma, budget.fallbacks_ma) if part is not None]
+    alike = all(len(set(part)) == 1 for part in parts)
+    return [
+        [
+            budget.circuit,
+            "each" if alike else PHASE_NAMES[phase],
+            in_amps(budget.limit_ma[phase]),
+            "unknown" if budget.assumed_ma is None else in_amps(budget.assumed_ma[phase]),
+            in_amps(budget.fallbacks_ma[phase]),
+            "unknown" if budget.spare_ma is None else in_amps(budget.spare_ma[phase]),
+        ]
+        for phase in range(1 if alike else 3)
+    ]
+
+
+def _phases(amps: PerPhase[int]) -> str:
+    return in_amps(amps.l1) if len(set(amps)) == 1 else " / ".join(in_amps(milli) for milli in amps)
+
+
+def _wiring(phases: Sequence[int]) -> str:
+    return " ".join(PHASE_NAMES[phase] for phase in phases)
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

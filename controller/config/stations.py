@@ -1,0 +1,280 @@
+"""[station.*] and [vehicle.*]: what charges and what is charged.
+
+Owns the rules of one station (amps of its EVSEs, its fallback, its one channel) and what each channel can
+do with limits (`Link`). Source: INTERFACE section 3; lease figures: DESIGN section 5 and the drivers'
+documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.config.circuits import ALL_PHASES
+from controller.config.table import Table
+from controller.config.types import CloudStation, OcppStation
+from controller.config.values import (
+    current_ma,
+    energy_wh,
+    flag,
+    in_amps,
+    one_of,
+    phases,
+    positive_current_ma,
+    power_w,
+    quoted,
+    secret,
+    text,
+    texts,
+)
+from controller.core.model import CircuitId, Evse, EvseId, Link, StationId, Vehicle, VehicleId, evse_id
+
+STATION_KEYS = "circuit fallback evse ocpp open_platform"
+EVSE_KEYS = "max min phases current step"
+EVSE_LATER = {"max_power": 'DC outputs come later; give an AC output max = "32 A"'}
+OCPP_LINK_KEYS = "password_file allow_insecure version"
+OPEN_PLATFORM_LINK_KEYS = "device_id link autostart serial model"
+VEHICLE_KEYS = "battery tokens max_power"
+
+DEFAULT_MIN_MA = 6_000  # the lowest current IEC 61851 can signal
+DEFAULT_STEP_MA = 1_000
+
+# A leased profile renewed at half-life; the slack covers the station's clock.
+OCPP_LINK = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
+# Schedules end on whole minutes and every command costs quota: longer leases, fewer raises. A schedule
+# belongs to the connector, not to the transaction.
+CLOUD_LINK = Link(
+    "open-platform/cloud",
+    lease_s=900,
+    lease_slack_s=120,
+    raise_gap_s=60,
+    answer_s=60,
+    lease_ends_with_transaction=False,
+)
+
+_EVSE_NUMBER = re.compile(r"[1-9][0-9]{0,2}")
+_LONGEST_TOKEN = 36  # IdTokenType of OCPP 2.0.1
+
+
+@dataclass(slots=True)
+class Stations:
+    """What [station.*] gave; parts with problems are left out."""
+
+    evses: dict[EvseId, Evse] = field(default_factory=dict)
+    ocpp: dict[StationId, OcppStation] = field(default_factory=dict)
+    cloud: dict[StationId, CloudStation] = field(default_factory=dict)
+    complete: bool = True  # every EVSE in the file is in `evses`
+    platform_linked: bool = False  # some station names the Open Platform
+
+
+def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Stations:
+    """`circuits`: every id a station may name."""
+    tables = list(root.tables("station", STATION_KEYS))
+    stations = Stations(complete=len(tables) == len(root.names("station")))
+    devices: dict[str, str] = {}
+    for name, table in tables:
+        station = StationId(name)
+        autostart = False
+        if (ocpp := table.table("ocpp", OCPP_LINK_KEYS)) is not None:
+            stations.ocpp[station] = _ocpp_station(ocpp, station, base)
+        if (platform := table.table("open_platform", OPEN_PLATFORM_LINK_KEYS)) is not None:
+            stations.platform_linked = True
+            autostart = platform.optional("autostart", flag, False)
+            if (cloud := _cloud_station(platform, station, devices)) is not None:
+                stations.cloud[station] = cloud
+        _note_channels(root, table, name)
+        if "circuit" not in table:
+            table.note("circuit", "is missing", 'name the circuit that feeds this station, or "site"')
+        circuit = table.refer("circuit", "circuit", circuits)
+        stations.complete &= circuit in circuits
+        fallback_ma = table.required(
+            "fallback", current_ma, '"6 A", what each EVSE may draw alone; "0 A" pauses'
+        )
+        link = OCPP_LINK if "ocpp" in table else CLOUD_LINK
+        _read_evses(_Box(station, table, circuit, fallback_ma, link, autostart), stations)
+    return stations
+
+
+def read_vehicles(root: Table) -> dict[VehicleId, Vehicle]:
+    vehicles: dict[VehicleId, Vehicle] = {}
+    owners: dict[str, str] = {}
+    for name, table in root.tables("vehicle", VEHICLE_KEYS):
+        tokens = table.optional("tokens", texts, ())
+        for token in tokens:
+            if len(token) > _LONGEST_TOKEN:
+                table.note(
+                    "tokens", f"{quoted(token)} is longer than {_LONGEST_TOKEN} characters", "check the token"
+                )
+            if token.casefold() in owners:
+                owner = owners[token.casefold()]
+                table.note(
+                    "tokens",
+                    f"{quoted(token)} already belongs to vehicle {quoted(owner)}",
+                    "remove one of them",
+                )
+            owners.setdefault(token.casefold(), name)
+        vehicles[VehicleId(name)] = Vehicle(
+            VehicleId(name),
+            table.optional("battery", energy_wh, None),
+            table.optional("max_power", power_w, None),
+            tokens,
+        )
+    return vehicles
+
+
+# --- channels of one station -------------------------------------------------------------------------------
+
+
+def _note_channels(root: Table, table: Table, name: str) -> None:
+    """One channel per station, and the channel itself configured."""
+    match "ocpp" in table, "open_platform" in table:
+        case False, False:
+            table.findings.note(
+                table.path,
+                "no channel reaches this station",
+                f'add ocpp = {{ password_file = "{name}.secret" }}'
+                ' or open_platform = { device_id = "...", link = "cloud" }',
+            )
+        case True, True:
+            table.findings.not_yet(
+                (*table.path, "open_platform"), "two channels to one station come later: keep one"
+            )
+        case has_ocpp, _:
+            key, example = (
+                ("ocpp", 'listen = "0.0.0.0:8887"')
+                if has_ocpp
+                else ("open_platform", "the customer's consent")
+            )
+            if key not in root:
+                table.note(key, f"there is no [{key}] table", f"add [{key}] with {example}")
+
+
+def _ocpp_station(table: Table, station: StationId, base: Path) -> OcppStation:
+    insecure = table.optional("allow_insecure", flag, False)
+    password = table.optional("password_file", secret(base), None)
+    if insecure and "password_file" in table:
+        table.note("allow_insecure", "contradicts password_file", "keep password_file only")
+    elif not insecure and "password_file" not in table:
+        table.note(
+            "password_file",
+            "is missing",
+            f'write password_file = "{station}.secret", or allow_insecure = true on a network of its own',
+        )
+    version = table.optional("version", one_of("1.6", "2.0.1", "2.1"), None)
+    if version not in (None, "1.6"):
+        table.findings.not_yet((*table.path, "version"), 'write "1.6"')
+    return OcppStation(station, password, insecure, version)
+
+
+def _cloud_station(table: Table, station: StationId, devices: dict[str, str]) -> CloudStation | None:
+    link = table.required("link", one_of("cloud", "onsite"), '"cloud"')
+    if link == "onsite":
+        table.findings.not_yet(
+            (*table.path, "link"), 'write link = "cloud" with the device_id of the platform'
+        )
+        return None
+    for key in ("serial", "model"):
+        if key in table:
+            table.note(key, 'belongs to link = "onsite"', "remove it")
+    device = table.required("device_id", text, '"dvc_1"')
+    if device is None:
+        return None
+    other = devices.setdefault(device, station)
+    if other != station:
+        table.note(
+            "device_id", f"{quoted(device)} is already station {quoted(other)}", "give each its own device"
+        )
+    return CloudStation(station, device)
+
+
+# --- EVSEs -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """What the EVSEs of one station share; None = missing or wrong, and noted."""
+
+    station: StationId
+    table: Table
+    circuit: str | None
+    fallback_ma: int | None
+    link: Link
+    autostart: bool
+
+
+def _read_evses(box: _Box, stations: Stations) -> None:
+    if box.table.lacks("evse"):
+        box.table.note("evse", "is missing", 'write evse.1 = { max = "32 A" }')
+    read = [_evse(number, below, box) for number, below in box.table.tables("evse", EVSE_KEYS, EVSE_LATER)]
+    for evse in read:
+        if evse is not None:
+            stations.evses[evse.id] = evse
+    if not read or None in read or len(read) < len(box.table.names("evse")):
+        stations.complete = False
+
+
+def _evse(number: str, table: Table, box: _Box) -> Evse | None:
+    if not _EVSE_NUMBER.fullmatch(number):
+        table.findings.note(table.path, f"{quoted(number)} is not an EVSE number", "number them 1, 2, 3 ...")
+        return None
+    if table.optional("current", one_of("ac", "dc"), "ac") == "dc":
+        table.findings.not_yet(
+            (*table.path, "current"), 'write current = "ac" for an AC output, else remove it'
+        )
+        return None
+    max_ma = table.required("max", positive_current_ma, '"32 A"')
+    min_ma = table.optional("min", positive_current_ma, DEFAULT_MIN_MA)
+    step_ma = table.optional("step", positive_current_ma, DEFAULT_STEP_MA)
+    wired = table.optional("phases", phases, ALL_PHASES)
+    if max_ma is None:
+        return None
+    if min_ma > max_ma:
+        table.note(
+            "min",
+            f"the minimum of {in_amps(min_ma)} is above the maximum of {in_amps(max_ma)}",
+            f'write min = "{in_amps(max_ma)}" or less, or raise max',
+        )
+        return None
+    if min_ma % step_ma:
+        table.note(
+            "step",
+            f"the minimum of {in_amps(min_ma)} is not a whole number of steps of {in_amps(step_ma)}",
+            f'write min = "{in_amps(-(-min_ma // step_ma) * step_ma)}"',
+        )
+    if (
+        box.fallback_ma is None
+        or box.circuit is None
+        or not _fits(box, box.fallback_ma, number, min_ma, max_ma)
+    ):
+        return None
+    return Evse(
+        id=evse_id(box.station, int(number)),
+        station=box.station,
+        circuit=CircuitId(box.circuit),
+        max_ma=max_ma,
+        min_ma=min_ma,
+        phases=wired,
+        fallback_ma=box.fallback_ma,
+        link=box.link,
+        step_ma=step_ma,
+        autostart=box.autostart,
+    )
+
+
+def _fits(box: _Box, fallback_ma: int, number: str, min_ma: int, max_ma: int) -> bool:
+    """The fallback is a current this EVSE can give, or a pause; noted otherwise."""
+    if fallback_ma > max_ma:
+        box.table.note(
+            "fallback",
+            f"{in_amps(fallback_ma)} is above the maximum of EVSE {number} ({in_amps(max_ma)})",
+            f'write "{in_amps(max_ma)}" or less',
+        )
+    elif 0 < fallback_ma < min_ma:
+        box.table.note(
+            "fallback",
+            f"{in_amps(fallback_ma)} is below the minimum of EVSE {number} ({in_amps(min_ma)}): a pause",
+            f'write "0 A" to pause on purpose, or "{in_amps(min_ma)}" to go on charging',
+        )
+    return fallback_ma == 0 or min_ma <= fallback_ma <= max_ma

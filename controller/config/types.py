@@ -1,0 +1,134 @@
+"""The values a config file becomes, and the error it becomes when it is wrong.
+
+Owns the dataclasses of INTERFACE section 3 that are not in `controller.core.model`, and `ConfigError`.
+Reads nothing. Secrets are kept out of every `repr`, so that a logged config gives nothing away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.core.model import CircuitId, MeterId, MeterRole, PerPhase, Site, StationId
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """How to reach and read one meter. `kind` names a file in drivers/modbus; whether it exists is checked
+    there.
+
+    phases: the grid phase (0, 1, 2) each of the meter's inputs hangs on, as in `Evse.phases`.
+    """
+
+    id: MeterId
+    kind: str
+    host: str
+    port: int
+    unit: int
+    poll_s: float
+    stale_after_s: float
+    role: MeterRole
+    invert: bool
+    ct_ratio: float
+    phases: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OcppStation:
+    """`password` None exactly when `allow_insecure`; `version` None = negotiated."""
+
+    station: StationId
+    password: str | None = field(repr=False)
+    allow_insecure: bool
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OcppConfig:
+    host: str
+    port: int  # 0: the system picks a free one
+    stations: Mapping[StationId, OcppStation]
+
+
+@dataclass(frozen=True, slots=True)
+class CloudStation:
+    station: StationId
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloudConfig:
+    base_url: str  # without a slash at the end
+    region: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    site_ids: tuple[str, ...]
+    stations: Mapping[StationId, CloudStation]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPlatformConfig:
+    """The customer's consent (mode, who enabled it, for which purposes) and where it leads."""
+
+    mode: str
+    enabled_by: str
+    purposes: frozenset[str]
+    cloud: CloudConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    path: Path
+    site: Site
+    meters: tuple[MeterConfig, ...]
+    ocpp: OcppConfig | None
+    open_platform: OpenPlatformConfig | None
+    storage_path: Path
+    control_socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one circuit must carry when every station below it is alone.
+
+    assumed_ma: the worst load that is not ours; None = nobody told us, and then `spare_ma` is None too.
+    spare_ma: limit - assumed - fallbacks; negative = does not fit.
+    """
+
+    circuit: CircuitId
+    limit_ma: PerPhase[int]
+    assumed_ma: PerPhase[int] | None
+    fallbacks_ma: PerPhase[int]
+    spare_ma: PerPhase[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: the line it stands on (None = the file as a whole), the key, what is wrong, what to do."""
+
+    line: int | None
+    where: str
+    text: str
+    suggestion: str
+
+    def __str__(self) -> str:
+        said = f"{self.text}; {self.suggestion}" if self.suggestion else self.text
+        said = f"{self.where}: {said}" if self.where else said
+        # ids come from the file: nothing in them may break the line or drive a terminal
+        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in said)
+
+
+class ConfigError(Exception):
+    """The file cannot be used. `problems` holds every mistake in file order; `str` prints one per line."""
+
+    def __init__(self, path: Path, problems: Iterable[Problem]) -> None:
+        self.path = path
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.where)))
+        super().__init__(str(path), self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{self.path}:{problem.line}: {problem}" if problem.line else f"{self.path}: {problem}"
+            for problem in self.problems
+        )

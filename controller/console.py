@@ -1,0 +1,346 @@
+"""The control socket (INTERFACE section 7): newline-delimited JSON on a Unix socket, for dashboards and commands.
+
+Owns who may do what: the peer's uid and groups decide between viewer and operator. A line above 64 kB closes the
+connection, a slow reader is dropped, and nothing a client does can hold up a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import json
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from controller.core import wire
+from controller.core.events import (
+    DepartureSet,
+    LimitWished,
+    PauseWished,
+    ResumeWished,
+    ScheduleCleared,
+    ScheduleSet,
+    StartWished,
+    StopWished,
+)
+from controller.core.model import Departure, EvseId
+from controller.runtime import Runtime
+from controller.schedule_file import read_schedule, schedule_document
+from drivers.errors import Misconfigured
+
+log = logging.getLogger(__name__)
+
+LINE_BYTES = 64 * 1024
+CLIENTS = 64
+SLOW_S = 5.0  # a reader that takes longer to make room is gone
+OPERATORS = "depot-operators"
+
+Args = Mapping[str, Any]
+
+
+class Refusal(Exception):
+    """A call that is answered with an error. `code` is for programs, the text one line for people."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    name: str
+    operator: bool
+
+
+class Console:
+    """Serves one runtime on one socket path."""
+
+    def __init__(self, runtime: Runtime, path: Path) -> None:
+        self._runtime = runtime
+        self._path = path
+        self._orders = 0
+        self._clients: set[asyncio.Task[None]] = set()
+        self._calls: dict[str, tuple[bool, Callable[[Args, Peer], Awaitable[Any]]]] = {
+            "status": (False, self._status),
+            "channels": (False, self._channels),
+            "sessions": (False, self._sessions),
+            "schedule-list": (False, self._schedule_list),
+            "recording": (False, self._recording),
+            "start": (True, self._start),
+            "stop": (True, self._stop),
+            "pause": (True, self._pause),
+            "resume": (True, self._resume),
+            "limit": (True, self._limit),
+            "schedule-set": (True, self._schedule_set),
+            "schedule-clear": (True, self._schedule_clear),
+            "depart": (True, self._depart),
+        }
+
+    async def run(self) -> None:
+        """Serves until cancelled. Raises Misconfigured when the socket cannot be made."""
+        server = await self._listen()
+        try:
+            await server.serve_forever()
+        finally:
+            server.close()
+            for task in self._clients:
+                task.cancel()
+            with suppress(OSError):
+                self._path.unlink()
+
+    async def _listen(self) -> asyncio.Server:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.is_socket() and not await _answers(self._path):
+                self._path.unlink()  # left behind by a process that is gone
+            elif self._path.exists():
+                raise Misconfigured(f"control socket {self._path}: in use; is another depot running?")
+            before = os.umask(0o117)
+            try:
+                return await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
+            finally:
+                os.umask(before)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Misconfigured(f"control socket {self._path}: {reason}; set [control] socket") from None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._clients) >= CLIENTS:
+            writer.close()
+            return
+        self._clients.add(task)
+        try:
+            peer = _peer(writer.get_extra_info("socket"))
+            watching: list[asyncio.Task[None]] = []
+            try:
+                while line := await reader.readline():
+                    await self._answer(line, writer, peer, watching)
+            finally:
+                for watch in watching:
+                    watch.cancel()
+        except ValueError:
+            log.warning("console: a line above %d kB, closed", LINE_BYTES // 1024)
+        except (OSError, TimeoutError):
+            pass  # the client is gone; there is nobody left to tell
+        except asyncio.CancelledError:
+            pass  # shutting down: the task ends here, on purpose
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _answer(
+        self, line: bytes, writer: asyncio.StreamWriter, peer: Peer, watching: list[asyncio.Task[None]]
+    ) -> None:
+        number: Any = None
+        try:
+            try:
+                request = json.loads(line)
+            except (ValueError, RecursionError):
+                raise Refusal("bad-request", "not a line of JSON") from None
+            if not isinstance(request, dict):
+                raise Refusal("bad-request", "not a JSON object")
+            number = request.get("id")
+            name, args = request.get("call"), request.get("args") or {}
+            if not isinstance(number, int | str | None) or not isinstance(args, dict):
+                raise Refusal("bad-request", "id must be a number or text, args an object")
+            if name == "watch":
+                watching.append(asyncio.create_task(self._watch(number, writer)))
+                return
+            if not isinstance(name, str) or name not in self._calls:
+                raise Refusal(
+                    "unknown-call", f"no call {name!r}; known: {', '.join(sorted(self._calls))}, watch"
+                )
+            commands, call = self._calls[name]
+            if commands and not peer.operator:
+                raise Refusal("not-allowed", f"{peer.name} may look but not act; join the group {OPERATORS}")
+            await _write(writer, {"id": number, "ok": await call(args, peer)})
+        except Refusal as refusal:
+            await _write(writer, {"id": number, "error": {"code": refusal.code, "text": str(refusal)}})
+
+    async def _watch(self, number: Any, writer: asyncio.StreamWriter) -> None:
+        """One snapshot per change; while the client reads slowly, only the newest waits."""
+        seen = None
+        with suppress(OSError, TimeoutError):
+            while True:
+                seen = await self._runtime.next_snapshot(seen)
+                await _write(writer, {"id": number, "ok": wire.status(seen)})
+        writer.close()
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def _status(self, args: Args, peer: Peer) -> Any:
+        return wire.status(self._runtime.snapshot or await self._runtime.next_snapshot(None))
+
+    async def _channels(self, args: Args, peer: Peer) -> Any:
+        return (await self._status(args, peer))["channels"]
+
+    async def _sessions(self, args: Args, peer: Peer) -> Any:
+        try:
+            return await self._runtime.ledger.sessions(_time(args, "since"), _time(args, "until"))
+        except OSError as error:
+            raise Refusal("failed", str(error)) from None
+
+    async def _schedule_list(self, args: Args, peer: Peer) -> Any:
+        depot = self._runtime.depot
+        evses = [self._evse(args)] if args.get("evse") is not None else list(depot.site.evses)
+        return [
+            {"evse": evse, **schedule_document(schedule)}
+            for evse in evses
+            for schedule in depot.schedules(evse)
+        ]
+
+    async def _recording(self, args: Args, peer: Peer) -> Any:
+        """The flight recorder as JSON lines (controller.recorder)."""
+        return {"recording": self._runtime.recorder.dump().decode()}
+
+    # --- acting -----------------------------------------------------------------------------------------------------
+
+    async def _start(self, args: Args, peer: Peer) -> Any:
+        return await self._order(
+            StartWished(
+                self._next_order(),
+                peer.name,
+                self._evse(args),
+                token=_text(args, "token"),
+                limit_ma=_whole(args, "limit_ma"),
+                energy_wh=_whole(args, "energy_wh"),
+                soc=_whole(args, "soc", most=100),
+                duration_s=_whole(args, "duration_s"),
+            )
+        )
+
+    async def _stop(self, args: Args, peer: Peer) -> Any:
+        return await self._order(StopWished(self._next_order(), peer.name, self._evse(args)))
+
+    async def _pause(self, args: Args, peer: Peer) -> Any:
+        return await self._order(PauseWished(self._next_order(), peer.name, self._evse(args)))
+
+    async def _resume(self, args: Args, peer: Peer) -> Any:
+        return await self._order(ResumeWished(self._next_order(), peer.name, self._evse(args)))
+
+    async def _limit(self, args: Args, peer: Peer) -> Any:
+        if "limit_ma" not in args:
+            raise Refusal("bad-request", "limit_ma is missing (null lifts the limit)")
+        return await self._order(
+            LimitWished(self._next_order(), peer.name, self._evse(args), _whole(args, "limit_ma"))
+        )
+
+    async def _schedule_set(self, args: Args, peer: Peer) -> Any:
+        site = self._runtime.depot.site
+        try:
+            now = self._runtime.clock.now().utc
+            schedule = read_schedule(_text(args, "text") or "", site.timezone, now)
+        except ValueError as error:
+            raise Refusal("bad-schedule", str(error)) from None
+        await self._runtime.report(ScheduleSet(peer.name, self._evse(args), schedule))
+        return schedule_document(schedule)
+
+    async def _schedule_clear(self, args: Args, peer: Peer) -> Any:
+        evse, name = self._evse(args), _text(args, "schedule")
+        known = [schedule.id for schedule in self._runtime.depot.schedules(evse)]
+        if name is not None and name not in known:
+            raise Refusal(
+                "unknown-schedule", f"{evse} has no schedule {name!r}; it has: {', '.join(known) or 'none'}"
+            )
+        await self._runtime.report(ScheduleCleared(peer.name, evse, name))
+        return {"cleared": known if name is None else [name]}
+
+    async def _depart(self, args: Args, peer: Peer) -> Any:
+        site, target = self._runtime.depot.site, _text(args, "target") or ""
+        if target not in site.evses and target not in site.vehicles:
+            raise Refusal("unknown", f"no EVSE and no vehicle {target!r}")
+        at, energy_wh, soc = _time(args, "at"), _whole(args, "energy_wh"), _whole(args, "soc", most=100)
+        if at is None or (energy_wh is None) == (soc is None):
+            raise Refusal("bad-request", "a departure needs a time and either energy or a state of charge")
+        if at <= self._runtime.clock.now().utc:
+            raise Refusal("bad-request", f"{at.isoformat()} lies in the past")
+        await self._runtime.report(DepartureSet(peer.name, Departure(target, at, energy_wh, soc)))
+        return {"target": target}
+
+    async def _order(self, event: StartWished | StopWished | PauseWished | ResumeWished | LimitWished) -> Any:
+        await self._runtime.report(event)
+        return {"order": event.order}
+
+    def _next_order(self) -> str:
+        self._orders += 1
+        return f"o-{self._orders}"
+
+    def _evse(self, args: Args) -> EvseId:
+        name = args.get("evse")
+        evses = self._runtime.depot.site.evses
+        if isinstance(name, str) and EvseId(name) in evses:
+            return EvseId(name)
+        if isinstance(name, str) and EvseId(f"{name}/1") in evses and EvseId(f"{name}/2") not in evses:
+            return EvseId(f"{name}/1")
+        raise Refusal("unknown-evse", f"no EVSE {name!r}; `depot status` lists them")
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _write(writer: asyncio.StreamWriter, message: Mapping[str, Any]) -> None:
+    writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    async with asyncio.timeout(SLOW_S):
+        await writer.drain()
+
+
+def _peer(sock: socket.socket) -> Peer:
+    """Who is at the other end (SO_PEERCRED): root, our own user and members of the operators' group may act."""
+    _, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        user = pwd.getpwuid(uid)
+        name, primary = user.pw_name, user.pw_gid
+    except KeyError:
+        name, primary = str(uid), gid
+    try:
+        operators = grp.getgrnam(OPERATORS)
+        member = name in operators.gr_mem or operators.gr_gid in (primary, gid)
+    except KeyError:
+        member = False
+    return Peer(name, uid in (0, os.getuid()) or member)
+
+
+def _text(args: Args, key: str) -> str | None:
+    value = args.get(key)
+    if value is not None and not isinstance(value, str):
+        raise Refusal("bad-request", f"{key} must be text")
+    return value
+
+
+def _whole(args: Args, key: str, most: int = 10**9) -> int | None:
+    value = args.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise Refusal("bad-request", f"{key} must be a whole number from 0 to {most}")
+    return value
+
+
+def _time(args: Args, key: str) -> datetime | None:
+    value = _text(args, key)
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise Refusal("bad-request", f"{key} must be a time like 2026-11-22T18:00:00Z") from None
+    if at.tzinfo is None:
+        raise Refusal("bad-request", f"{key} needs a zone, like 2026-11-22T18:00:00Z")
+    return at

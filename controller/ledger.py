@@ -1,0 +1,327 @@
+"""depot.db: what must survive a power cut. Sessions, transaction numbers, ceilings, fallbacks, wishes, alarms, audit.
+
+Owns every statement on depot.db; runs them in the storage thread and knows no other. Commit, then acknowledge: the
+futures and coroutines here return after the commit. Every write can be repeated and leaves the same state.
+The audit is a chain: each row carries the SHA-256 over the hash before it and its own canonical JSON, and row numbers
+have no holes, so a changed, removed or cut-off row shows (`verify_audit`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar, assert_never
+
+from controller.core.commands import (
+    AlarmSaved,
+    Audited,
+    CeilingSaved,
+    DepartureSaved,
+    Entry,
+    FallbackSaved,
+    ScheduleRemoved,
+    ScheduleSaved,
+    SessionSaved,
+    StationSaved,
+)
+from controller.core.model import Departure, EvseId, Schedule, VehicleId
+from controller.core.wire import from_plain, instant, to_plain
+from controller.migrations import LedgerError
+from controller.storage import LEDGER, Storage
+
+__all__ = ["Ledger", "LedgerError", "Restored", "chain_hash"]
+
+log = logging.getLogger(__name__)
+
+BOOT_COMMIT_S = 5.0  # a start waits this long for a disk that refuses, then controls without it
+VERIFY_ROWS = 5_000  # audit rows checked at a time; writes go between
+
+T = TypeVar("T")
+
+_SESSION_COLUMNS = (
+    "id, evse, transaction_id, token, vehicle, started, ended, energy_wh, register_start_wh, register_wh, "
+    "stop_reason, marks"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the ledger knew at the start. `boot` counts starts from 1. A fallback of None was refused."""
+
+    boot: int
+    ceilings: Mapping[EvseId, int]
+    fallbacks: Mapping[EvseId, int | None]
+    sessions: tuple[SessionSaved, ...]  # open ones, oldest first
+    schedules: tuple[tuple[EvseId, Schedule], ...]
+    departures: tuple[Departure, ...]
+
+
+class Ledger:
+    """The tables of depot.db. `storage` must be open; whoever opened it closes it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        """Stores the entries in their order, all or none; the future is done once they are committed.
+
+        It stays pending while the disk refuses and fails with LedgerError when the queue is full.
+        """
+        kept = tuple(entries)
+
+        def work(db: sqlite3.Connection) -> None:
+            for entry in kept:
+                _store(db, entry)
+
+        return self._storage.write(LEDGER, work, size=len(kept))
+
+    async def number_transaction(
+        self, evse: EvseId, token: str | None, register_wh: int | None, started: datetime
+    ) -> tuple[int, bool]:
+        """The OCPP 1.6 transactionId of this start, and whether it was known already (the station asked again).
+
+        A number is never given twice, over restarts too. Raises LedgerError when the queue is full.
+        """
+        key = (evse, _utf8(token), register_wh, _time(started))
+
+        def work(db: sqlite3.Connection) -> tuple[int, bool]:
+            known = db.execute(
+                "SELECT id FROM transactions WHERE evse = ? AND token IS ? AND register_wh IS ? AND started = ?",
+                key,
+            ).fetchone()
+            if known is not None:
+                return known[0], True
+            inserted = db.execute(
+                "INSERT INTO transactions (evse, token, register_wh, started) VALUES (?, ?, ?, ?)", key
+            )
+            assert inserted.lastrowid is not None
+            return inserted.lastrowid, False
+
+        return await self._storage.write(LEDGER, work)
+
+    async def restore(self) -> Restored:
+        """Reads what a start needs and counts the start. Raises LedgerError if the file cannot be read.
+
+        On a full disk it returns nevertheless: the count is then committed before anything else is.
+        """
+        restored = await self._storage.read(LEDGER, _read_restored)
+        counted = self._storage.write(LEDGER, _count_boot)
+        done, _ = await asyncio.wait({counted}, timeout=BOOT_COMMIT_S)
+        if not done:
+            log.error("start %d could not be recorded yet: %s", restored.boot, self._storage.trouble)
+        return restored
+
+    async def sessions(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> list[dict[str, Any]]:
+        """Sessions that ran between `since` and `until` (None: open end), oldest first, as JSON objects:
+        id, evse, transaction, token, vehicle, started, ended, energy_wh, register_start_wh, register_wh,
+        stop_reason, marks. Times are ISO 8601 UTC, unknown is None. Raises LedgerError."""
+        first, last = "" if since is None else _time(since), "~" if until is None else _time(until)
+
+        def work(db: sqlite3.Connection) -> list[dict[str, Any]]:
+            rows = db.execute(
+                f"SELECT {_SESSION_COLUMNS} FROM sessions"
+                " WHERE started < ? AND (ended IS NULL OR ended >= ?) ORDER BY started, id",
+                (last, first),
+            )
+            return [to_plain(_session(row)) for row in rows]
+
+        return await self._storage.read(LEDGER, work)
+
+    async def audit_tail(self, n: int) -> list[dict[str, Any]]:
+        """The newest `n` audit rows, oldest first: id, at, by, what, subject, detail, hash. Raises LedgerError."""
+
+        def work(db: sqlite3.Connection) -> list[dict[str, Any]]:
+            rows = db.execute(f"SELECT {_AUDIT_COLUMNS} FROM audit ORDER BY id DESC LIMIT ?", (n,)).fetchall()
+            return [dict(zip(_AUDIT_COLUMNS.split(", "), row, strict=True)) for row in reversed(rows)]
+
+        return await self._storage.read(LEDGER, work)
+
+    async def verify_audit(self) -> str | None:
+        """Recomputes the whole chain: None if it holds, else one line on the first row that does not.
+
+        Works in pieces, so that writes are not held up. Raises LedgerError if the file cannot be read.
+        """
+        last, previous = 0, ""
+        while True:
+            piece = await self._storage.read(LEDGER, _chain_check(last, previous))
+            if piece.broken is not None or piece.last == last:
+                return piece.broken
+            last, previous = piece.last, piece.hash
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def _store(db: sqlite3.Connection, entry: Entry) -> None:
+    match entry:
+        case SessionSaved():
+            _put(
+                db,
+                "sessions",
+                id=entry.id,
+                evse=entry.evse,
+                transaction_id=entry.transaction,
+                token=entry.token,
+                vehicle=entry.vehicle,
+                started=_time(entry.started),
+                ended=None if entry.ended is None else _time(entry.ended),
+                energy_wh=entry.energy_wh,
+                register_start_wh=entry.register_start_wh,
+                register_wh=entry.register_wh,
+                stop_reason=entry.stop_reason,
+                marks=json.dumps(entry.marks),
+            )
+        case CeilingSaved(evse, limit_ma):
+            _put(db, "ceilings", evse=evse, limit_ma=limit_ma)
+        case FallbackSaved(evse, stored_ma):
+            _put(db, "fallbacks", evse=evse, limit_ma=stored_ma)
+        case ScheduleSaved(evse, schedule):
+            _put(db, "schedules", evse=evse, id=schedule.id, document=_document(schedule))
+        case ScheduleRemoved(evse, schedule_id):
+            db.execute("DELETE FROM schedules WHERE evse = ? AND id = ?", (evse, schedule_id))
+        case DepartureSaved(departure):
+            _put(db, "departures", target=departure.target, document=_document(departure))
+        case AlarmSaved(id, kind, source, priority, text, since, cleared):
+            times = {"since": _time(since), "cleared": None if cleared is None else _time(cleared)}
+            _put(db, "alarms", id=id, kind=kind, source=source, priority=priority, text=text, **times)
+        case Audited():
+            _chain(db, entry)
+        case StationSaved(station, vendor, model, firmware, serial):
+            _put(db, "stations", id=station, vendor=vendor, model=model, firmware=firmware, serial=serial)
+        case _:
+            assert_never(entry)
+
+
+def _put(db: sqlite3.Connection, table: str, **row: str | int | None) -> None:
+    """Inserts the row or replaces the one with its key."""
+    names, places = ", ".join(row), ", ".join("?" * len(row))
+    values = [_utf8(value) for value in row.values()]
+    db.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({places})", values)
+
+
+def _utf8(value: str | int | None) -> str | int | None:
+    """Stations may send half a surrogate pair; that must not cost the row it stands in."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode()
+    return value
+
+
+def _time(at: datetime) -> str:
+    """Always 27 characters, so that text order is time order. Raises ValueError without a zone."""
+    if at.tzinfo is None:
+        raise ValueError(f"{at} has no time zone")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _document(value: Schedule | Departure) -> str:
+    return json.dumps(to_plain(value), separators=(",", ":"))
+
+
+def _count_boot(db: sqlite3.Connection) -> None:
+    db.execute(
+        "INSERT INTO meta (name, value) VALUES ('boot', 1) ON CONFLICT DO UPDATE SET value = value + 1"
+    )
+
+
+# --- the audit chain ----------------------------------------------------------------------------------------------
+
+_AUDIT_COLUMNS = "id, at, by, what, subject, detail, hash"
+
+
+def chain_hash(previous: str, row: Sequence[object]) -> str:
+    """Hex SHA-256 of the hash before ("" for the first row) and the canonical JSON of
+    [id, at, by, what, subject, detail]."""
+    canonical = json.dumps(list(row), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256((previous + canonical).encode()).hexdigest()
+
+
+def _chain(db: sqlite3.Connection, entry: Audited) -> None:
+    last, previous = db.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone() or (0, "")
+    told = (_utf8(text) for text in (entry.by, entry.what, entry.subject, entry.detail))
+    row = (last + 1, _time(entry.at), *told)
+    places = "?, ?, ?, ?, ?, ?, ?"
+    db.execute(f"INSERT INTO audit ({_AUDIT_COLUMNS}) VALUES ({places})", (*row, chain_hash(previous, row)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    last: int
+    hash: str
+    broken: str | None
+
+
+def _chain_check(last: int, previous: str) -> Callable[[sqlite3.Connection], _Piece]:
+    """Checks the next VERIFY_ROWS rows after row `last`, whose hash is `previous`."""
+
+    def work(db: sqlite3.Connection) -> _Piece:
+        at, hash = last, previous
+        rows = db.execute(
+            f"SELECT {_AUDIT_COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?", (last, VERIFY_ROWS)
+        ).fetchall()
+        for *row, stored in rows:
+            if row[0] != at + 1:
+                return _Piece(at, hash, f"audit rows {at + 1} to {row[0] - 1} are missing")
+            hash = chain_hash(hash, row)
+            if hash != stored:
+                return _Piece(at, hash, f"audit row {row[0]} ({row[1]}) was changed after it was written")
+            at = row[0]
+        if not rows:
+            given = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone() or (0,)
+            if given[0] != last:
+                return _Piece(at, hash, f"audit rows {last + 1} to {given[0]} are missing")
+        return _Piece(at, hash, None)
+
+    return work
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _session(row: Sequence[Any]) -> SessionSaved:
+    id, evse, transaction, token, vehicle, started, ended, energy, start, register, reason, marks = row
+    return SessionSaved(
+        id=id,
+        evse=EvseId(evse),
+        transaction=transaction,
+        token=token,
+        vehicle=None if vehicle is None else VehicleId(vehicle),
+        started=instant(started),
+        ended=None if ended is None else instant(ended),
+        energy_wh=energy,
+        register_start_wh=start,
+        register_wh=register,
+        stop_reason=reason,
+        marks=tuple(json.loads(marks)),
+    )
+
+
+def _read_restored(db: sqlite3.Connection) -> Restored:
+    boot = db.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or (0,)
+    sessions = db.execute(f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE ended IS NULL ORDER BY started, id")
+    schedules = db.execute("SELECT evse, document FROM schedules ORDER BY evse, id")
+    departures = db.execute("SELECT target, document FROM departures ORDER BY target")
+    return Restored(
+        boot=boot[0] + 1,
+        ceilings={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM ceilings")},
+        fallbacks={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM fallbacks")},
+        sessions=tuple(_session(row) for row in sessions),
+        schedules=tuple((EvseId(evse), schedule) for evse, schedule in _documents(Schedule, schedules)),
+        departures=tuple(departure for _, departure in _documents(Departure, departures)),
+    )
+
+
+def _documents(kind: type[T], rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, T]]:
+    """(key, value) of rows that hold a JSON document. One that cannot be read must not keep the ceilings from us."""
+    for key, text in rows:
+        try:
+            yield key, from_plain(kind, json.loads(text))
+        except ValueError as error:
+            log.error("%s of %s in the ledger cannot be read and is left out: %s", kind.__name__, key, error)

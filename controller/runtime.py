@@ -1,0 +1,289 @@
+"""The shell around the core: carries facts in, commands out and entries to the ledger, and keeps the second.
+
+Owns the order of things: a fact is recorded, applied, stored, and only then answered; a raise leaves the box only
+after its ceiling is committed; the watchdog is fed only by a finished step whose ledger answered. Knows no driver,
+no protocol and no screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from controller.core.commands import Audited, Command, SetLimit
+from controller.core.depot import Applied, Depot
+from controller.core.events import (
+    CeilingRestored,
+    CommandRefused,
+    CommandReplaced,
+    DepartureSet,
+    Event,
+    FallbackStored,
+    PlanReady,
+    ScheduleSet,
+    SessionRestored,
+    TransactionEnded,
+    TransactionStarted,
+)
+from controller.core.model import EvseId, Plan
+from controller.core.planning import PlanRequest
+from controller.core.snapshot import Snapshot
+from controller.ledger import Ledger, Restored
+from controller.notify import Notifier
+from controller.ports import Charger, Clock, Driver
+from controller.recorder import Recorder
+from controller.storage import Storage
+from controller.telemetry import Telemetry
+from drivers.errors import Misconfigured
+
+log = logging.getLogger(__name__)
+
+STEP_S = 1.0
+URGENT_GAP_S = 0.05  # a burst of urgent facts becomes one step
+PLAN_EVERY_S = 10.0
+LEDGER_ALIVE_S = 5.0  # a ledger thread silent for longer does not feed the watchdog
+RESTART_S = (1.0, 30.0)  # pause before a failed driver runs again: first, longest
+BY_LEDGER = "ledger"
+
+Planner = Callable[[PlanRequest], Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What the composition root plugs in. chargers: by the channel name commands carry."""
+
+    drivers: Sequence[Driver]
+    chargers: Mapping[str, Charger]
+
+
+class Runtime:
+    """One running depot. `storage` must be open; whoever opened it closes it."""
+
+    def __init__(
+        self,
+        depot: Depot,
+        clock: Clock,
+        storage: Storage,
+        ledger: Ledger,
+        planner: Planner,
+        notifier: Notifier,
+    ) -> None:
+        self.depot = depot
+        self.clock = clock
+        self.ledger = ledger
+        self.recorder = Recorder()
+        self.snapshot: Snapshot | None = None
+        self._storage = storage
+        self._telemetry = Telemetry(storage)
+        self._planner = planner
+        self._notifier = notifier
+        self._chargers: Mapping[str, Charger] = {}
+        self._wake = asyncio.Event()
+        self._plan_wanted = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._newest: dict[
+            EvseId, str
+        ] = {}  # the newest limit per EVSE: older ones still waiting are dropped
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._ready = False
+
+    # --- facts ------------------------------------------------------------------------------------------------------
+
+    async def report(self, event: Event) -> Applied:
+        """Hand a fact to the depot; returns once everything it caused is committed, where somebody relies on it."""
+        if isinstance(event, TransactionStarted) and event.transaction is None:
+            number, _ = await self.ledger.number_transaction(
+                event.evse, event.token, event.register_wh, event.started
+            )
+            event = replace(event, transaction=str(number))
+        now = self.clock.now()
+        self.recorder.fact(event, now)
+        applied = self.depot.apply(event, now)
+        if applied.entries:
+            stored = self.ledger.append(applied.entries)
+            if isinstance(event, TransactionStarted | TransactionEnded):
+                await asyncio.shield(stored)
+        if applied.urgent:
+            self._wake.set()
+        if isinstance(event, TransactionStarted | TransactionEnded | ScheduleSet | DepartureSet):
+            self._plan_wanted.set()
+        return applied
+
+    async def restore(self, known: Restored) -> None:
+        """What the ledger remembers becomes facts, before anything else happens."""
+        for evse, limit_ma in known.fallbacks.items():
+            if limit_ma is not None:
+                await self._remember(FallbackStored(evse, BY_LEDGER, limit_ma))
+        for evse, ceiling_ma in known.ceilings.items():
+            await self._remember(CeilingRestored(evse, ceiling_ma))
+        for session in known.sessions:
+            await self._remember(
+                SessionRestored(
+                    session.id,
+                    session.evse,
+                    session.transaction,
+                    session.token,
+                    session.started,
+                    session.register_start_wh,
+                    session.register_wh,
+                    session.energy_wh,
+                )
+            )
+        for evse, schedule in known.schedules:
+            await self._remember(ScheduleSet(BY_LEDGER, evse, schedule))
+        for departure in known.departures:
+            await self._remember(DepartureSet(BY_LEDGER, departure))
+
+    async def _remember(self, event: Event) -> None:
+        """Applies without storing again what came out of the store."""
+        now = self.clock.now()
+        self.recorder.fact(event, now)
+        self.depot.apply(event, now)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    async def run(self, wires: Wires, others: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
+        """Works until cancelled. Raises what only a person can mend (Misconfigured)."""
+        self._chargers = wires.chargers
+        boot = Audited(self.clock.now().utc, "depot", "started", self.depot.site.name, "")
+        self.ledger.append((boot,))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for driver in wires.drivers:
+                    group.create_task(self._keep_running(driver))
+                for other in others:
+                    group.create_task(_awaited(other()))
+                group.create_task(self._plan_loop())
+                await self._step_loop()
+        finally:
+            self._notifier.send("STOPPING=1")
+            for task in self._waiting:
+                task.cancel()
+            self._telemetry.flush()
+
+    async def _keep_running(self, driver: Driver) -> None:
+        """A driver that dies is restarted; one that a person must mend ends the depot with its one line."""
+        pause_s = RESTART_S[0]
+        while True:
+            began_s = self.clock.now().mono_s
+            try:
+                await driver.run(self.report)
+                log.error("%s ended by itself", type(driver).__name__)
+            except Misconfigured:
+                raise
+            except Exception:
+                log.exception("%s failed, again in %.0f s", type(driver).__name__, pause_s)
+            if self.clock.now().mono_s - began_s > 300:
+                pause_s = RESTART_S[0]
+            await asyncio.sleep(pause_s)
+            pause_s = min(RESTART_S[1], pause_s * 2)
+
+    async def _step_loop(self) -> None:
+        due_s = self.clock.now().mono_s
+        while True:
+            await self._step()
+            now_s = self.clock.now().mono_s
+            due_s = max(due_s + STEP_S, now_s)
+            await self.clock.sleep(URGENT_GAP_S)
+            await self._woken(due_s)
+
+    async def _woken(self, due_s: float) -> None:
+        """Returns at `due_s`, or as soon as an urgent fact has come in."""
+        left_s = due_s - self.clock.now().mono_s
+        if left_s <= 0 or self._wake.is_set():
+            return
+        sleeper = asyncio.ensure_future(self.clock.sleep(left_s))
+        waker = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            waker.cancel()
+
+    async def _step(self) -> None:
+        self._wake.clear()
+        now = self.clock.now()
+        self.recorder.step(now)
+        decision = self.depot.step(now)
+        stored = self.ledger.append(decision.entries) if decision.entries else None
+        raises = []
+        for command in decision.commands:
+            if isinstance(command, SetLimit):
+                self._newest[command.evse] = command.id
+                if command.raises:
+                    raises.append(command)
+                    continue
+            await self._send(command)
+        if raises and stored is not None:
+            task = asyncio.create_task(self._send_when_stored(raises, stored))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+        self.snapshot = decision.snapshot
+        self._telemetry.observe(decision.snapshot)
+        async with self._changed:
+            self._changed.notify_all()
+        self._feed_watchdog(decision.snapshot)
+
+    async def _send_when_stored(self, commands: Sequence[SetLimit], stored: asyncio.Future[None]) -> None:
+        """A restart must know how much it may have allowed: first the ceiling is committed, then the raise goes."""
+        try:
+            await asyncio.shield(stored)
+        except Exception as error:
+            for command in commands:
+                await self.report(CommandRefused(command.id, f"not stored: {error}"))
+            return
+        for command in commands:
+            if self._newest.get(command.evse) == command.id:
+                await self._send(command)
+            else:
+                await self.report(CommandReplaced(command.id))
+
+    async def _send(self, command: Command) -> None:
+        charger = self._chargers.get(command.channel)
+        if charger is None:
+            await self.report(CommandRefused(command.id, f"channel {command.channel} is off"))
+        else:
+            charger.send(command)
+
+    async def _plan_loop(self) -> None:
+        """Rules cost microseconds, so they run here; advice is refreshed on every change and every few seconds."""
+        while True:
+            try:
+                plan = self._planner(self.depot.plan_request(self.clock.now()))
+            except Exception:
+                # the allocator goes on with the last advice, then with none: equal share
+                log.exception("the planner failed")
+            else:
+                await self.report(PlanReady(plan))
+            self._plan_wanted.clear()
+            try:
+                async with asyncio.timeout(PLAN_EVERY_S):
+                    await self._plan_wanted.wait()
+            except TimeoutError:
+                continue
+
+    def _feed_watchdog(self, snapshot: Snapshot) -> None:
+        if self._storage.alive_s > LEDGER_ALIVE_S:
+            log.error("the ledger thread has not answered for %.0f s", self._storage.alive_s)
+            return
+        connected = sum(evse.connected for evse in snapshot.evses)
+        status = f"STATUS={snapshot.state}, {connected}/{len(snapshot.evses)} EVSEs connected"
+        if not self._ready:
+            self._ready = True
+            self._notifier.send("READY=1", status)
+        self._notifier.send("WATCHDOG=1", status)
+
+    # --- watchers ---------------------------------------------------------------------------------------------------
+
+    async def next_snapshot(self, seen: Snapshot | None) -> Snapshot:
+        """The newest snapshot that is not `seen`; waits for it. Newest wins: nobody queues."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.snapshot is not None and self.snapshot is not seen)
+        assert self.snapshot is not None
+        return self.snapshot
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
