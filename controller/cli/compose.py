@@ -32,10 +32,11 @@ log = logging.getLogger(__name__)
 
 def first_line(group: BaseExceptionGroup[BaseException]) -> str | None:
     """The one line of the first driver error in a group, or None if something else went wrong."""
-    errors, rest = group.split(DriverError)
-    while isinstance(errors, BaseExceptionGroup):
-        errors = cast("BaseExceptionGroup[BaseException]", errors.exceptions[0])
-    return str(errors) if errors is not None and rest is None else None
+    mendable, rest = group.split(DriverError)
+    error: BaseException | None = mendable
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if error is not None and rest is None else None
 
 
 class House:

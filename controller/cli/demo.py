@@ -96,13 +96,9 @@ class DemoSite:
     def _truth(self, circuit: str) -> MeterTruth:
         current_a = self.world.current_a(circuit)
         volts = self.world.voltage_v
-        return MeterTruth(
-            current_a,
-            (volts, volts, volts),
-            tuple(a * volts for a in current_a),
-            self.world.import_wh(circuit),
-            0.0,
-        )
+        l1, l2, l3 = current_a
+        power_w = (l1 * volts, l2 * volts, l3 * volts)
+        return MeterTruth(current_a, (volts, volts, volts), power_w, self.world.import_wh(circuit), 0.0)
 
     def config(self) -> str:
         """The config file of this site, as an installer would write it."""
@@ -162,8 +158,10 @@ class DemoSite:
             for evse in self.ocpp_evses
         ]
         async with asyncio.TaskGroup() as group:
-            for part in (self.world, self.fleet, self.platform, *chargers):
-                group.create_task(part.run())
+            for work in (self.world.run(), self.fleet.run(), self.platform.run()):
+                group.create_task(work)
+            for charger in chargers:
+                group.create_task(charger.run())
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -249,9 +247,11 @@ async def _last_words(site: DemoSite, runtime: Runtime) -> None:
         )
     rows = await runtime.ledger.sessions(None, None)
     closed = [row for row in rows if row["ended"] is not None]
-    booked = sum(row["energy_wh"] for row in rows)
+    running = [evse.session for evse in runtime.snapshot.evses if evse.session] if runtime.snapshot else []
+    booked = sum(row["energy_wh"] for row in closed) + sum(session.energy_wh for session in running)
     delivered = report["delivered_wh"]
     assert isinstance(delivered, float)
     print(
-        f"sessions: {len(closed)} closed, {len(rows) - len(closed)} running; booked {booked / 1e3:.2f} kWh of {delivered / 1e3:.2f} kWh delivered"
+        f"sessions: {len(closed)} closed, {len(running)} running;"
+        f" booked {booked / 1e3:.2f} kWh of {delivered / 1e3:.2f} kWh delivered (samples lag by seconds)"
     )

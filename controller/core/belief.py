@@ -117,15 +117,20 @@ class Belief:
 
     # --- facts --------------------------------------------------------------------------------------------------
 
-    def meter_reading(self, fact: MeterReading, commitments: Commitments) -> None:
+    def meter_reading(self, fact: MeterReading, commitments: Commitments) -> int:
+        """Returns by how much the highest phase rose since the reading before (mA)."""
         meter = self.meters.get(fact.meter)
         if meter is None or (meter.reading is not None and fact.taken_s <= meter.reading.taken_s):
-            return
+            return 0
+        before = fact if meter.reading is None else meter.reading
         meter.reading, meter.error = fact, None
         for circuit in self._circuits_of[fact.meter]:
             self.backgrounds[circuit].fold(
                 fact.taken_s, fact.current_ma, self._bounds(circuit, fact.taken_s, commitments)
             )
+        return max(
+            (new or 0) - (old or 0) for new, old in zip(fact.current_ma, before.current_ma, strict=True)
+        )
 
     def meter_failed(self, fact: MeterFailed) -> None:
         if fact.meter in self.meters:

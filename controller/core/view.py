@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from controller.core.background import Assumed, Sight
 from controller.core.belief import UNKNOWN, Belief
-from controller.core.commitments import Account, Commitments
-from controller.core.demand import NO_WISH, Desk
+from controller.core.demand import NO_WISH
 from controller.core.grid import Grid
 from controller.core.model import (
     SITE,
     Circuit,
     CircuitId,
-    Departure,
     Evse,
-    EvseId,
     EvseState,
     Moment,
     PerPhase,
-    Plan,
     Quality,
     Site,
 )
-from controller.core.orders import IDLE_MA, Orders
-from controller.core.sessions import Session
+from controller.core.orders import IDLE_MA
 from controller.core.snapshot import (
     ChannelView,
     CircuitView,
@@ -34,14 +28,7 @@ from controller.core.snapshot import (
     SessionView,
     Snapshot,
 )
-from controller.core.supervisor import Alarms
-
-
-class Decided(Protocol):
-    """What the brain remembers of its last decision for one EVSE."""
-
-    grant_ma: int
-    bound_by: str
+from controller.core.state import State
 
 
 def mask(token: str | None) -> str | None:
@@ -50,62 +37,33 @@ def mask(token: str | None) -> str | None:
 
 
 def picture(
-    site: Site,
-    grid: Grid,
-    belief: Belief,
-    commitments: Commitments,
-    sessions: Mapping[EvseId, Session],
-    desks: Mapping[EvseId, Desk],
-    decided: Mapping[EvseId, Decided],
-    plan: Plan | None,
-    departures: Mapping[str, Departure],
+    state: State,
     assumed: Mapping[CircuitId, Assumed],
     sights: Mapping[CircuitId, Sight],
     committed_ma: Sequence[int],
-    alarms: Alarms,
-    orders: Orders,
     now: Moment,
 ) -> Snapshot:
-    state, text = _site_state(sights, belief, now)
-    wishes = plan.wishes if plan is not None else {}
-    evses = []
-    for evse in site.evses.values():
-        session = sessions.get(evse.id)
-        shown = None
-        if session is not None:
-            vehicle = site.vehicle_of(session.token)
-            departure = departures.get(vehicle or "") or departures.get(evse.id)
-            wish = wishes.get(evse.id, NO_WISH)
-            shown = SessionView(
-                session.id,
-                mask(session.token),
-                vehicle,
-                session.started,
-                session.energy_wh,
-                session.soc,
-                None if departure is None or departure.at < now.utc else departure.at,
-                wish.short_wh,
-            )
-        account = commitments.accounts[evse.id]
-        evses.append(_evse(evse, belief, account, shown, desks[evse.id], decided[evse.id], now.mono_s))
+    """The snapshot of this step. committed_ma: per resource of the grid."""
+    site, belief = state.site, state.belief
+    word, text = _site_state(sights, belief, now)
     return Snapshot(
         time=now.utc,
         site=site.name,
-        state=state,
+        state=word,
         text=text,
         timezone=site.timezone,
         circuits=tuple(
-            _circuit(site, grid, belief, circuit, assumed, committed_ma, now.mono_s)
+            _circuit(state.grid, belief, circuit, assumed, committed_ma, now.mono_s)
             for circuit in site.circuits.values()
         ),
-        evses=tuple(evses),
+        evses=tuple(_evse(state, evse, now) for evse in site.evses.values()),
         meters=_meters(site, belief, now.mono_s),
         channels=tuple(
             ChannelView(c.channel, c.state, c.text, c.host, c.region, c.enabled_by)
             for c in belief.channels.values()
         ),
-        alarms=alarms.views(),
-        orders=orders.views(),
+        alarms=state.alarms.views(),
+        orders=state.orders.views(),
     )
 
 
@@ -123,7 +81,6 @@ def _site_state(sights: Mapping[CircuitId, Sight], belief: Belief, now: Moment) 
 
 
 def _circuit(
-    site: Site,
     grid: Grid,
     belief: Belief,
     circuit: Circuit,
@@ -158,36 +115,50 @@ def _circuit(
     )
 
 
-def _evse(
-    evse: Evse,
-    belief: Belief,
-    account: Account,
-    session: SessionView | None,
-    desk: Desk,
-    decided: Decided,
-    now_s: float,
-) -> EvseView:
-    known = belief.evses[evse.id]
-    station = belief.stations[evse.station]
-    sample = known.fresh(now_s)
-    state = belief.state(evse.id)
-    if state is EvseState.SUSPENDED_EVSE and (known.highest_ma(now_s) or 0) > IDLE_MA:
-        state = EvseState.CHARGING  # current is stronger evidence than a late status
+def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
+    session = state.sessions.running.get(evse.id)
+    if session is None:
+        return None
+    vehicle = state.site.vehicle_of(session.token)
+    departure = state.departures.get(vehicle or "") or state.departures.get(evse.id)
+    wish = state.plan.wishes.get(evse.id, NO_WISH) if state.plan is not None else NO_WISH
+    return SessionView(
+        id=session.id,
+        token=mask(session.token),
+        vehicle=vehicle,
+        started=session.started,
+        energy_wh=session.energy_wh,
+        soc=session.soc,
+        departs=None if departure is None or departure.at < now.utc else departure.at,
+        short_wh=wish.short_wh,
+    )
+
+
+def _evse(state: State, evse: Evse, now: Moment) -> EvseView:
+    now_s = now.mono_s
+    account, memory = state.commitments.accounts[evse.id], state.memory[evse.id]
+    known, desk = state.belief.evses[evse.id], state.desks[evse.id]
+    station = state.belief.stations[evse.station]
+    sample, session = known.fresh(now_s), _session(state, evse, now)
+    word = state.belief.state(evse.id)
+    if word is EvseState.SUSPENDED_EVSE and (known.highest_ma(now_s) or 0) > IDLE_MA:
+        word = EvseState.CHARGING  # current is stronger evidence than a late status
+    accepted_ma = account.accepted_now_ma(now_s)
     return EvseView(
         id=evse.id,
         station=evse.station,
         circuit=evse.circuit,
         connected=bool(station.channels),
         channels=tuple(station.channels) or (evse.link.channel,),
-        state=state,
+        state=word,
         limit_ma=evse.max_ma,
-        grant_ma=decided.grant_ma if session is not None else None,
-        commanded_ma=account.sent[-1].limit_ma if account.sent else account.accepted_now_ma(now_s),
-        accepted_ma=account.accepted_now_ma(now_s),
+        grant_ma=memory.grant_ma if session is not None else None,
+        commanded_ma=account.sent[-1].limit_ma if account.sent else accepted_ma,
+        accepted_ma=accepted_ma,
         measured_ma=known.current_ma if sample is not None else UNKNOWN,
         power_w=None if sample is None else sample.power_w,
         commitment_ma=account.commitment_ma(now_s),
-        bound_by=decided.bound_by,
+        bound_by=memory.bound_by,
         paused=desk.paused,
         operator_limit_ma=desk.limit_ma,
         fallback_ma=evse.fallback_ma,
