@@ -57,7 +57,7 @@ class _Rejected(Exception):
     """One job of a batch cannot be written, now or later; the others can."""
 
     def __init__(self, job: _Job, reason: Exception) -> None:
-        super().__init__(str(reason))
+        super().__init__(f"{type(reason).__name__}: {reason}")
         self.job = job
 
 
@@ -93,9 +93,7 @@ class _Lane:
             try:
                 self._transact(self.batch)
             except _Rejected as rejected:
-                log.error(
-                    "%s: an entry cannot be stored: %s", self.name, rejected, exc_info=rejected.__cause__
-                )
+                log.error("%s: an entry cannot be stored: %s", self.name, rejected)
                 rejected.job.error = LedgerError(f"{self.name}: cannot be stored: {rejected}")
                 self.batch.remove(rejected.job)
                 answered.append(rejected.job)
@@ -133,7 +131,7 @@ class _Lane:
         except sqlite3.Error as error:
             job.error = LedgerError(f"{self.name}: {explain(error)}")
         except _Rejected as rejected:
-            log.error("%s: a query failed: %s", self.name, rejected, exc_info=rejected.__cause__)
+            log.error("%s: a query failed: %s", self.name, rejected)
             job.error = LedgerError(f"{self.name}: query failed: {rejected}")
 
     def abandon(self, why: str) -> list[_Job]:

@@ -82,7 +82,7 @@ class DemoSite:
         habits = Habits(
             away_s=(20.0, 120.0),
             first_away_s=(0.0, 25.0),
-            stay_s=(45.0, 1200.0),
+            stay_s=(40.0, 400.0),
             card_s=(1.0, 4.0),
             sleepy=0.05,
         )
@@ -246,12 +246,16 @@ async def _last_words(site: DemoSite, runtime: Runtime) -> None:
             f"  longest above {max(seen['longest_overload_s']):4.1f} s"
         )
     rows = await runtime.ledger.sessions(None, None)
-    closed = [row for row in rows if row["ended"] is not None]
-    running = [evse.session for evse in runtime.snapshot.evses if evse.session] if runtime.snapshot else []
-    booked = sum(row["energy_wh"] for row in closed) + sum(session.energy_wh for session in running)
-    delivered = report["delivered_wh"]
-    assert isinstance(delivered, float)
-    print(
-        f"sessions: {len(closed)} closed, {len(running)} running;"
-        f" booked {booked / 1e3:.2f} kWh of {delivered / 1e3:.2f} kWh delivered (samples lag by seconds)"
-    )
+    busy = {row["evse"] for row in rows if row["ended"] is None}
+    booked: dict[str, int] = {}
+    for row in rows:
+        booked[row["evse"]] = booked.get(row["evse"], 0) + row["energy_wh"]
+    print(f"sessions: {sum(row['ended'] is not None for row in rows)} closed, {len(busy)} running")
+    quiet = [evse for evse in site.evses if evse.id not in busy and evse.id in booked]
+    if quiet:
+        gap = max(quiet, key=lambda evse: abs(booked[evse.id] - evse.register_wh))
+        print(
+            f"energy where no session runs: booked {sum(booked[evse.id] for evse in quiet) / 1e3:.3f} kWh,"
+            f" delivered {sum(evse.register_wh for evse in quiet) / 1e3:.3f} kWh;"
+            f" largest gap {abs(booked[gap.id] - gap.register_wh):.1f} Wh at {gap.id}"
+        )

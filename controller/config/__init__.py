@@ -77,7 +77,7 @@ _AT_LINE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)",
 
 
 def load(path: Path) -> Config:
-    """Reads and checks the whole file, with the secret files it names. Raises ConfigError with every problem."""
+    """Reads and checks the file and the secret files it names. Raises ConfigError with every problem."""
     source = _read(path)
     try:
         values = tomllib.loads(source)
