@@ -106,9 +106,12 @@ class Console:
                 raise Misconfigured(f"control socket {self._path}: in use; is another depot running?")
             before = os.umask(0o117)
             try:
-                return await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
+                server = await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
             finally:
                 os.umask(before)
+            with suppress(KeyError, PermissionError):  # no such group, or not ours to give: owner and root only
+                os.chown(self._path, -1, grp.getgrnam(OPERATORS).gr_gid)
+            return server
         except OSError as error:
             reason = error.strerror or str(error)
             raise Misconfigured(f"control socket {self._path}: {reason}; set [control] socket") from None

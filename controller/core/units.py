@@ -22,13 +22,17 @@ _DURATION = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 864
 def _parse(text: str, scale: dict[str, float], kind: str, example: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f'"{text}" is no {kind}; write it like "{example}"')
+        raise ValueError(f'"{text}" is not {_a(kind)}; write it like "{example}"')
     number, unit = match.groups()
     if unit not in scale:
         known = ", ".join(scale)
-        raise ValueError(f'"{text}": unit "{unit}" is no {kind} unit ({known}); write it like "{example}"')
+        raise ValueError(f'"{text}": unit "{unit}" is not {_a(kind)} unit ({known}); write it like "{example}"')
     # decimal text times a power of ten: rounding to 6 digits removes binary dust (16.1 A is 16100 mA, not 16099.9)
     return round(float(number) * scale[unit], 6)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def parse_current_ma(text: str) -> int:
