@@ -98,6 +98,11 @@ class Account:
             return None
         return max(0.0, self.accepted_until_s - self.evse.link.lease_slack_s - now_s)
 
+    def settle(self, before_ma: int, after_ma: int, now_s: float) -> None:
+        """What was allowed before may still be drawn for a while."""
+        if before_ma > after_ma:
+            self.holds.append(Hold(before_ma, now_s + SETTLE_S, firm=False))
+
     def _overdraw(self, now_s: float) -> int:
         return self.overdraw_ma if self.overdraw_until_s > now_s else 0
 
@@ -126,13 +131,14 @@ class Commitments:
         account, entry = self._take(command)
         if account is None or entry is None:
             return None
-        before = account.commitment_ma(now_s)
+        superseded = [sent.limit_ma for sent in account.sent if sent.sent_s <= entry.sent_s]
+        superseded += [hold.current_ma for hold in account.holds if hold.firm and hold.sent_s <= entry.sent_s]
+        superseded.append(account.accepted_now_ma(now_s) or account.floor_ma())
         account.sent = [sent for sent in account.sent if sent.sent_s > entry.sent_s]
         account.holds = [hold for hold in account.holds if not hold.firm or hold.sent_s > entry.sent_s]
         account.accepted_ma, account.accepted_until_s = entry.limit_ma, entry.until_s
         account.refusals = 0
-        if before > account.commitment_ma(now_s):
-            account.holds.append(Hold(before, now_s + SETTLE_S, firm=False))
+        account.settle(max(superseded), entry.limit_ma, now_s)
         return account.evse.id
 
     def refused(self, command: str, now_s: float) -> EvseId | None:
@@ -165,10 +171,9 @@ class Commitments:
     def fallback(self, evse: EvseId, limit_ma: int | None, now_s: float) -> None:
         """The station stored its fallback (None: it would not). A lower floor counts after the settling time."""
         account = self.accounts[evse]
-        before = account.commitment_ma(now_s)
+        before_ma = account.floor_ma()
         account.fallback_ma = limit_ma
-        if before > account.commitment_ma(now_s):
-            account.holds.append(Hold(before, now_s + SETTLE_S, firm=False))
+        account.settle(before_ma, account.floor_ma(), now_s)
 
     def restored(self, evse: EvseId, ceiling_ma: int, now_s: float) -> None:
         """After a restart: some lease up to this ceiling may still be running."""
@@ -188,11 +193,10 @@ class Commitments:
         account = self.accounts[evse]
         if not account.evse.link.lease_ends_with_transaction:
             return
-        before = account.commitment_ma(now_s)
+        before_ma = account.commitment_ma(now_s)
         account.accepted_ma = None
         account.holds = []
-        if before > account.commitment_ma(now_s):
-            account.holds.append(Hold(before, now_s + SETTLE_S, firm=False))
+        account.settle(before_ma, account.commitment_ma(now_s), now_s)
 
     def measured(self, evse: EvseId, current_ma: int, now_s: float) -> None:
         """Draws more than it may: booked at what it draws until it has behaved for a while."""

@@ -26,7 +26,9 @@ def _parse(text: str, scale: dict[str, float], kind: str, example: str) -> float
     number, unit = match.groups()
     if unit not in scale:
         known = ", ".join(scale)
-        raise ValueError(f'"{text}": unit "{unit}" is not {_a(kind)} unit ({known}); write it like "{example}"')
+        raise ValueError(
+            f'"{text}": unit "{unit}" is not {_a(kind)} unit ({known}); write it like "{example}"'
+        )
     # decimal text times a power of ten: rounding to 6 digits removes binary dust (16.1 A is 16100 mA, not 16099.9)
     return round(float(number) * scale[unit], 6)
 

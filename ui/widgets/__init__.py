@@ -1,0 +1,1 @@
+"""What paints lines on a terminal."""
