@@ -1,0 +1,348 @@
+"""Simulators as processes of their own: `python -m drivers.sim charger|meter|platform|depot`.
+
+For people who try a config of their own, and for tests that want nothing shared with the controller but sockets.
+Owns arguments, signals and what is printed; the simulators themselves are next door. Must not import the
+controller's command line. Exit codes as `depot`: 0 done, 1 failed (one line says why), 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from controller.core.model import Moment
+from controller.core.units import parse_current_ma, parse_duration_s
+from drivers.sim.building import Building
+from drivers.sim.charger import SimCharger
+from drivers.sim.cloudcharger import CloudCharger
+from drivers.sim.evse import NOTHING, Amps, SimEvse
+from drivers.sim.load import FileLoad, write_amps
+from drivers.sim.meter import MeterTruth, SimMeter
+from drivers.sim.platform import SimPlatform
+from drivers.sim.site import DemoSite
+from drivers.sim.vehicle import Vehicle
+from drivers.sim.world import SimCircuit, World
+
+TELL_S = 0.2  # how often a charger process looks whether its own state is news
+CARD_S = 1.0  # between the plug and the card
+VOLTS = 230.0
+BUILDING = "building"
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Unusable(Exception):
+    """Something a person must mend; the text is one line."""
+
+
+class WallClock:
+    """Satisfies `controller.ports.Clock`."""
+
+    def now(self) -> Moment:
+        return Moment(time.monotonic(), datetime.now(UTC))
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))
+
+
+# --- charger ------------------------------------------------------------------------------------------------------
+
+
+async def charger(options: argparse.Namespace) -> None:
+    """One OCPP 1.6 station; a vehicle comes to every connector if `--vehicle-after` says so."""
+    clock = WallClock()
+    evses = [
+        SimEvse(f"{options.id}/{number}", options.max_ma / 1e3, options.phases)
+        for number in range(1, options.connectors + 1)
+    ]
+    password = None if options.password_file is None else _secret(options.password_file)
+    station = SimCharger(options.id, options.url, evses, clock=clock, password=password)
+    work: list[Work] = [_physics(clock, evses).run, station.run, lambda: _tell(evses, options.currents)]
+    if options.vehicle_after_s is not None:
+        work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, True))
+    await _together(work)
+
+
+async def _visit(evses: Sequence[SimEvse], after_s: float, token: str, with_card: bool) -> None:
+    """A vehicle comes to each EVSE; on OCPP its driver holds a card to the reader."""
+    await asyncio.sleep(after_s)
+    for number, evse in enumerate(evses, start=1):
+        evse.plug(Vehicle(f"{evse.id}-{number}", token, battery_wh=60_000.0, soc=0.3, max_a=evse.max_a))
+    await asyncio.sleep(CARD_S)
+    if with_card:
+        for evse in evses:
+            evse.present(token)
+
+
+async def _tell(evses: Sequence[SimEvse], currents: Path | None) -> None:
+    """Prints what changed, and keeps the file that a simulated meter can watch."""
+    told: dict[str, str] = {}
+    written: Amps | None = None
+    while True:
+        for evse in evses:
+            vehicle = "no vehicle" if evse.vehicle is None else "vehicle plugged in"
+            amps = max(map(abs, evse.conductor_a))
+            line = f"{evse.id}  {vehicle}  offers {evse.offered_a:.1f} A  draws {amps:.0f} A"
+            if told.get(evse.id) != line:
+                told[evse.id] = line
+                print(line, flush=True)
+        total: Amps = _sum([evse.current_a for evse in evses])
+        if currents is not None and total != written:
+            write_amps(currents, total)
+            written = total
+        await asyncio.sleep(TELL_S)
+
+
+# --- meter ----------------------------------------------------------------------------------------------------------
+
+
+async def meter(options: argparse.Namespace) -> None:
+    """An SDM630 on Modbus TCP. Its load is what `--load` says plus what the watched chargers draw."""
+    loads: list[Callable[[], Amps]] = [_load(options), *(FileLoad(path) for path in options.watch_chargers)]
+    import_wh, last_s = 0.0, time.monotonic()
+
+    def truth() -> MeterTruth:
+        nonlocal import_wh, last_s
+        amps = _sum([load() for load in loads])
+        l1, l2, l3 = amps
+        power_w = (l1 * VOLTS, l2 * VOLTS, l3 * VOLTS)
+        now_s = time.monotonic()
+        import_wh += max(0.0, sum(power_w)) * (now_s - last_s) / 3600.0
+        last_s = now_s
+        return MeterTruth(amps, (VOLTS, VOLTS, VOLTS), power_w, import_wh, 0.0)
+
+    served = SimMeter(truth, port=options.port, unit=options.unit)
+    try:
+        await served.start()
+        print(f"meter: sdm630 at tcp://127.0.0.1:{served.port}/{options.unit}", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await served.stop()
+
+
+def _load(options: argparse.Namespace) -> Callable[[], Amps]:
+    text = options.load
+    if text == BUILDING:
+        worst_a = options.worst_ma / 1e3
+        building, began_s = Building(options.seed, (worst_a, worst_a, worst_a)), time.monotonic()
+        return lambda: building(time.monotonic() - began_s)
+    try:
+        amps = parse_current_ma(text) / 1e3
+    except ValueError as error:
+        if not Path(text).is_file():
+            raise Unusable(f"--load {text!r} is no file, not {BUILDING!r}, and {error}") from None
+        return FileLoad(Path(text))
+    return lambda: (amps, amps, amps)
+
+
+# --- platform -------------------------------------------------------------------------------------------------------
+
+
+async def platform(options: argparse.Namespace) -> None:
+    """The hosted Open Platform with its chargers behind it."""
+    clock = WallClock()
+    evses = [SimEvse(f"{device[0]}/1", 32.0) for device in options.device]
+    chargers = [
+        CloudCharger(name, serial, model, firmware, [evse], 22.0)
+        for (name, serial, model, firmware), evse in zip(options.device, evses, strict=True)
+    ]
+    secret = _secret(options.client_secret_file)
+    served = SimPlatform(chargers, clock, options.client_id, secret, port=options.port)
+    work: list[Work] = [_physics(clock, evses).run, served.run, lambda: _tell(evses, options.currents)]
+    if options.vehicle_after_s is not None:
+        work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, False))
+    try:
+        await served.start()
+        print(f"platform: {served.base_url}", flush=True)
+        await _together(work)
+    finally:
+        await served.stop()
+
+
+# --- a whole depot ----------------------------------------------------------------------------------------------------
+
+
+async def depot(options: argparse.Namespace) -> None:
+    """The world of `depot demo` without a controller, and at its end what the copper went through."""
+    folder = _fresh(options.folder)
+    site = DemoSite(options.chargers, WallClock(), options.seed)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(site.stop)
+        await site.start()
+        port = _free_port()
+        config = site.write(folder, port)
+        print(f"simulating {options.chargers} chargers; now run in another terminal:", flush=True)
+        print(f"  depot run {config}\n  depot ui --socket {folder / 'control.sock'}", flush=True)
+        stack.callback(lambda: print(f"\n{site.truth()}", flush=True))
+        await site.run(port)
+
+
+def _fresh(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "depot.toml").exists():
+        raise Unusable(f"{folder / 'depot.toml'} exists already; name another folder")
+    return folder
+
+
+def _free_port() -> int:
+    """A port for the controller that will be started later; nothing holds it until then."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _physics(clock: WallClock, evses: Sequence[SimEvse]) -> World:
+    """Time for EVSEs whose circuits are somebody else's business."""
+    return World(clock, 0, {"site": SimCircuit(None, float("inf"))}, evses, lambda _: NOTHING)
+
+
+async def _together(work: Sequence[Work]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for one in work:
+            group.create_task(one())
+
+
+def _sum(amps: Sequence[Amps]) -> Amps:
+    return (sum(a[0] for a in amps), sum(a[1] for a in amps), sum(a[2] for a in amps))
+
+
+def _secret(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+# --- arguments ----------------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m drivers.sim", description="Simulated depot equipment.")
+    kinds = top.add_subparsers(metavar="WHAT", required=True)
+    url = "ws://127.0.0.1:8887/ocpp"
+    made = _kind(
+        kinds, "charger", charger, "an OCPP 1.6 station", f"--url {url} --id CP001 --vehicle-after 3s"
+    )
+    made.add_argument("--url", required=True, help=f"the central system, like {url}")
+    made.add_argument("--id", required=True, help="the station id")
+    made.add_argument("--password-file", type=Path, metavar="FILE", help="Basic auth (default: none)")
+    made.add_argument("--connectors", type=int, choices=range(1, 9), default=1, metavar="N", help="1 to 8")
+    made.add_argument("--max", dest="max_ma", type=_current, default="32 A", metavar="CURRENT")
+    made.add_argument("--phases", type=_phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"')
+    _visitors(made)
+    made = _kind(kinds, "meter", meter, "an SDM630 on Modbus TCP", '--port 5020 --load "40 A"')
+    made.add_argument("--port", type=int, default=0, help="default: a free one, printed at the start")
+    made.add_argument("--unit", type=int, default=1)
+    text = (
+        f'per phase: "40 A", "{BUILDING}", or a file with one or three currents, read again when it changes'
+    )
+    made.add_argument("--load", default="0 A", help=text)
+    made.add_argument("--worst", dest="worst_ma", type=_current, default="60 A", help="of the building")
+    made.add_argument("--seed", type=int, default=1, help="of the building")
+    text = "files written by `charger --currents`: what these chargers draw flows through this meter too"
+    made.add_argument("--watch-chargers", type=Path, nargs="+", default=[], metavar="FILE", help=text)
+    example = "--port 8090 --device dvc_1 --client-secret-file platform.secret"
+    made = _kind(kinds, "platform", platform, "the hosted Open Platform", example)
+    made.add_argument("--port", type=int, default=0, help="default: a free one, printed at the start")
+    text = "DEVICE[:SERIAL[:MODEL[:FIRMWARE]]], again for each charger"
+    made.add_argument("--device", type=_device, action="append", required=True, help=text)
+    made.add_argument("--client-id", default="depot")
+    made.add_argument("--client-secret-file", type=Path, required=True, metavar="FILE")
+    _visitors(made)
+    example = "--folder /tmp/sim --chargers 8"
+    made = _kind(kinds, "depot", depot, "the world of `depot demo`, without the controller", example)
+    made.add_argument("--folder", type=Path, required=True, help="where depot.toml and its secrets go")
+    made.add_argument("--chargers", type=int, choices=range(1, 51), default=12, metavar="N", help="1 to 50")
+    made.add_argument("--seed", type=int, default=1, help="another number, other vehicles")
+    return top
+
+
+def _kind(
+    kinds: Any, name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str
+) -> argparse.ArgumentParser:
+    epilog = f"Example: python -m drivers.sim {name} {example}"
+    made: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text, epilog=epilog)
+    made.set_defaults(run=run)
+    return made
+
+
+def _visitors(made: argparse.ArgumentParser) -> None:
+    text = "a vehicle is plugged in this long after the start (default: none)"
+    made.add_argument("--vehicle-after", dest="vehicle_after_s", type=_duration, metavar="TIME", help=text)
+    made.add_argument("--token", default="04A2B3C4", metavar="ID", help="id token of the driver")
+    text = "write the currents drawn here whenever they change"
+    made.add_argument("--currents", type=Path, metavar="FILE", help=text)
+
+
+def _read(read: Callable[[str], Any], unit: str) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return read(f"{text} {unit}" if text.isdigit() else text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+_current = _read(parse_current_ma, "A")
+_duration = _read(parse_duration_s, "s")
+
+
+def _phases(text: str) -> tuple[int, ...]:
+    names = text.upper().split()
+    if not names or len(set(names)) != len(names) or not set(names) <= {"L1", "L2", "L3"}:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" does not name each grid phase at most once, like "L1 L2 L3"'
+        )
+    return tuple(int(name[1]) - 1 for name in names)
+
+
+def _device(text: str) -> tuple[str, str, str, str]:
+    given = text.split(":")
+    if not given[0] or len(given) > 4:
+        raise argparse.ArgumentTypeError(f'"{text}" is not DEVICE[:SERIAL[:MODEL[:FIRMWARE]]]')
+    name, serial, model, firmware = (*given, *("SN000001", "TP-AC22", "260420.0107")[len(given) - 1 :])
+    return name, serial, model, firmware
+
+
+async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        logging.getLogger(__name__).info("stopped")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    code = 0
+    try:
+        asyncio.run(_until_signalled(options.run(options)))
+    except* (Unusable, OSError) as group:
+        print(f"sim: {_first(group)}", file=sys.stderr)
+        code = 1
+    return code
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

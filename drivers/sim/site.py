@@ -1,0 +1,189 @@
+"""A whole simulated depot: circuits, building, vehicles, chargers on both channels, meters, and the config to match.
+
+Owns the world that `depot demo` and `python -m drivers.sim depot` run. Must not know the controller: it is reached
+over sockets, and told about this site by an ordinary config file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from controller.ports import Clock
+from drivers.sim.building import Building
+from drivers.sim.charger import SimCharger
+from drivers.sim.cloudcharger import CloudCharger
+from drivers.sim.evse import SimEvse
+from drivers.sim.fleet import Fleet, Habits
+from drivers.sim.meter import MeterTruth, SimMeter
+from drivers.sim.platform import SimPlatform
+from drivers.sim.vehicle import Vehicle
+from drivers.sim.world import SimCircuit, World
+
+ROW = 8  # chargers per row
+ROTATIONS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+PASSWORD = "demo-password-0001"
+CLIENT, SECRET = "depot-demo", "demo-secret-0001"
+FALLBACK_A = 6
+BUILDING_SHARE = 0.30  # of the site limit: the worst the building ever draws
+ZONE = "Europe/Amsterdam"
+
+
+class DemoSite:
+    """The simulated world of one demo: `chargers` in total, the first half on OCPP, the others on the platform.
+
+    `start`, `write`, then `run`; `stop` in any case. The meter and the platform take free ports.
+    """
+
+    def __init__(self, chargers: int, clock: Clock, seed: int) -> None:
+        self.clock = clock
+        self.limit_a = -(-int(chargers * FALLBACK_A * 1.6 / (1 - BUILDING_SHARE)) // 10) * 10 + 10
+        self.worst_a = self.limit_a * BUILDING_SHARE
+        rows = -(-chargers // ROW)
+        self.row_limit_a = 14 * ROW
+        circuits = {"site": SimCircuit(None, float(self.limit_a))}
+        circuits |= {f"row_{n + 1}": SimCircuit("site", float(self.row_limit_a)) for n in range(rows)}
+        self.evses = [
+            SimEvse(f"{self._name(n, chargers)}/1", 32.0, ROTATIONS[n % 3], circuit=f"row_{n // ROW + 1}")
+            for n in range(chargers)
+        ]
+        now = clock.now().utc.astimezone(ZoneInfo(ZONE))
+        worst = (self.worst_a, self.worst_a, self.worst_a)
+        building = Building(seed, worst, now.hour * 3600.0 + now.minute * 60.0, machine=0.03)
+        self.world = World(clock, seed, circuits, self.evses, building)
+        self.ocpp_evses = self.evses[: -(-chargers // 2)]
+        self.cloud_evses = self.evses[-(-chargers // 2) :]
+        self.platform = SimPlatform(
+            [
+                CloudCharger(f"dvc_{n:04}", f"SN{n:06}", "TP-AC22", "260420.0107", [evse], 22.0)
+                for n, evse in enumerate(self.cloud_evses, start=1)
+            ],
+            clock,
+            CLIENT,
+            SECRET,
+            seed=seed,
+        )
+        self.meter = SimMeter(lambda: self._truth("site"), units={2: lambda: self._truth("row_1")})
+        vehicles = [
+            Vehicle(f"BUS-{n + 1:02}", f"04DE{n:04X}", 60_000.0 + 2_000 * (n % 20), 0.3,
+                    phases=1 if n % 5 == 4 else 3, max_a=32.0 if n % 2 else 16.0, reaction_s=1.0 + n % 4)
+            for n in range(chargers)
+        ]  # fmt: skip
+        self.vehicles = vehicles
+        habits = Habits(
+            away_s=(20.0, 120.0),
+            first_away_s=(0.0, 25.0),
+            stay_s=(40.0, 400.0),
+            card_s=(1.0, 4.0),
+            sleepy=0.05,
+        )
+        self.fleet = Fleet(clock, seed, self.evses, vehicles, habits)
+
+    @staticmethod
+    def _name(n: int, chargers: int) -> str:
+        first_cloud = -(-chargers // 2)
+        return f"CP{n + 1:03}" if n < first_cloud else f"TP{n + 1 - first_cloud:03}"
+
+    def _truth(self, circuit: str) -> MeterTruth:
+        current_a = self.world.current_a(circuit)
+        volts = self.world.voltage_v
+        l1, l2, l3 = current_a
+        power_w = (l1 * volts, l2 * volts, l3 * volts)
+        return MeterTruth(current_a, (volts, volts, volts), power_w, self.world.import_wh(circuit), 0.0)
+
+    async def start(self) -> None:
+        """Opens the ports of the meter and the platform."""
+        await self.meter.start()
+        await self.platform.start()
+
+    async def stop(self) -> None:
+        await self.platform.stop()
+        await self.meter.stop()
+
+    def write(self, folder: Path, ocpp_port: int = 0) -> Path:
+        """Writes the config file and its secrets; returns the config's path. `ocpp_port` is where the controller
+        will listen (0: any free one). Raises OSError."""
+        config = folder / "depot.toml"
+        config.write_text(self.config(ocpp_port), encoding="utf-8")
+        for name, secret in (("station.secret", PASSWORD), ("platform.secret", SECRET)):
+            path = folder / name
+            path.touch(mode=0o600)
+            path.write_text(secret, encoding="utf-8")
+        return config
+
+    def config(self, ocpp_port: int) -> str:
+        """The config file of this site, as an installer would write it."""
+        lines = [
+            "[site]", 'name = "Demo depot"', f'timezone = "{ZONE}"', f'limit = "{self.limit_a} A"',
+            'meter = "main"', f'assumed_load = "{self.worst_a:.0f} A"', "",
+        ]  # fmt: skip
+        for circuit in self.world.circuits:
+            if circuit != "site":
+                lines += [f"[circuit.{circuit}]", 'parent = "site"', f'limit = "{self.row_limit_a} A"']
+                lines += ['meter = "row_1"', ""] if circuit == "row_1" else [""]
+        for unit, (meter, role) in enumerate((("main", "grid"), ("row_1", "circuit")), start=1):
+            lines += [
+                f"[meter.{meter}]",
+                'kind = "sdm630"',
+                f'address = "tcp://127.0.0.1:{self.meter.port}/{unit}"',
+            ]
+            lines += [f'role = "{role}"', ""]
+        lines += ["[ocpp]", f'listen = "127.0.0.1:{ocpp_port}"', 'unknown_tokens = "reject"', ""]
+        if self.cloud_evses:
+            lines += [
+                "[open_platform]", 'mode = "sole"', 'enabled_by = "depot demo"',
+                'purposes = ["monitor", "control", "flexibility"]', "", "[open_platform.cloud]",
+                f'base_url = "{self.platform.base_url}"', 'region = "site"', f'client_id = "{CLIENT}"',
+                'client_secret_file = "platform.secret"', 'site_ids = ["st-sim-01"]', "",
+            ]  # fmt: skip
+        for n, evse in enumerate(self.evses):
+            name = evse.id.removesuffix("/1")
+            phases = " ".join(f"L{phase + 1}" for phase in evse.phases)
+            lines += [f"[station.{name}]", f'circuit = "{evse.circuit}"', f'fallback = "{FALLBACK_A} A"']
+            lines += [f'evse.1 = {{ max = "32 A", min = "6 A", phases = "{phases}" }}']
+            device = n - len(self.ocpp_evses)
+            if device < 0:
+                lines += ['ocpp = { password_file = "station.secret" }', ""]
+            else:
+                lines += [
+                    f'open_platform = {{ device_id = "dvc_{device + 1:04}", link = "cloud", autostart = true }}',
+                    "",
+                ]
+        for vehicle in self.vehicles:
+            lines += [f"[vehicle.{vehicle.id}]", f'battery = "{vehicle.battery_wh / 1e3:g} kWh"']
+            lines += [f'tokens = ["{vehicle.token}"]', ""]
+        return "\n".join(
+            [*lines, "[storage]", 'path = "state"', "", "[control]", 'socket = "control.sock"', ""]
+        )
+
+    async def run(self, ocpp_port: int) -> None:
+        """The world, the chargers and the fleet, until cancelled."""
+        chargers = [
+            SimCharger(
+                evse.id.removesuffix("/1"),
+                f"ws://127.0.0.1:{ocpp_port}/ocpp",
+                [evse],
+                clock=self.clock,
+                password=PASSWORD,
+            )
+            for evse in self.ocpp_evses
+        ]
+        async with asyncio.TaskGroup() as group:
+            for work in (self.world.run(), self.fleet.run(), self.platform.run()):
+                group.create_task(work)
+            for charger in chargers:
+                group.create_task(charger.run())
+
+    def truth(self) -> str:
+        """What the copper went through, in lines for people; the controller has no say in it."""
+        self.world.catch_up()
+        circuits = self.world.report()["circuits"]
+        assert isinstance(circuits, dict)
+        lines = ["what the copper went through (truth of the simulator, not our own view):"]
+        for name, seen in circuits.items():
+            lines.append(
+                f"  {name:8} limit {max(seen['limit_a']):5.0f} A  highest {max(seen['highest_a']):6.1f} A"
+                f"  longest above {max(seen['longest_overload_s']):4.1f} s"
+            )
+        return "\n".join(lines)
