@@ -109,7 +109,9 @@ class Console:
                 server = await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
             finally:
                 os.umask(before)
-            with suppress(KeyError, PermissionError):  # no such group, or not ours to give: owner and root only
+            with suppress(
+                KeyError, PermissionError
+            ):  # no such group, or not ours to give: owner and root only
                 os.chown(self._path, -1, grp.getgrnam(OPERATORS).gr_gid)
             return server
         except OSError as error:

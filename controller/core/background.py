@@ -93,6 +93,7 @@ class Background:
         self._last_s: float | None = None
         self._good = 0
         self._blind = True  # until the first readings prove otherwise
+        self.was_clear = False
 
     def fold(self, taken_s: float, current_ma: PerPhase[int | None], bounds: Bounds) -> None:
         """One reading. A reading with a phase missing is no reading."""
@@ -105,13 +106,18 @@ class Background:
         self._last_s = taken_s
         self._good += 1
         if self._good >= GOOD_AGAIN:
-            self._blind = False
+            self._blind, self.was_clear = False, True
         for phase, track in enumerate(self._tracks):
             total = current_ma[phase]
             assert total is not None
             track.fold(
                 taken_s, total, bounds.least_ma[phase], bounds.most_ma[phase], self._circuit.limit_ma[phase]
             )
+
+    @property
+    def good(self) -> int:
+        """Good readings in a row."""
+        return self._good
 
     def age_s(self, now_s: float) -> float | None:
         return None if self._last_s is None else now_s - self._last_s

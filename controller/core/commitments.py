@@ -62,6 +62,10 @@ class Account:
     def firm_ma(self, now_s: float) -> int:
         """The part of the commitment that no command of ours can lower now."""
         worst = max(self.floor_ma(), self._overdraw(now_s))
+        if (
+            self.refusals
+        ):  # it keeps what it has until it says yes again or its lease ends; others must make room
+            worst = max(worst, self.accepted_now_ma(now_s) or 0)
         for hold in self.holds:
             if hold.firm and hold.until_s > now_s:
                 worst = max(worst, hold.current_ma)
@@ -185,7 +189,7 @@ class Commitments:
         """Leases may be gone or not; what was accepted is no longer known, but stays possible."""
         account = self.accounts[evse]
         if account.accepted_ma is not None and account.accepted_until_s > now_s:
-            account.holds.append(Hold(account.accepted_ma, account.accepted_until_s, firm=False))
+            account.holds.append(Hold(account.accepted_ma, account.accepted_until_s, firm=True))
         account.accepted_ma = None
 
     def transaction_ended(self, evse: EvseId, now_s: float) -> None:

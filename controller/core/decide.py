@@ -204,10 +204,11 @@ def _stop(state: State, evse: Evse, session: Session, now_s: float) -> Command |
 
 
 def _start(state: State, evse: Evse, now_s: float) -> Command | None:
-    """A start that was ordered is sent once; a plugged vehicle on an autostart EVSE is started again and again."""
+    """A start that was ordered is sent once; on an autostart EVSE a plugged vehicle is asked
+    again until its session begins."""
     memory = state.memory[evse.id]
     ordered = memory.start_token is not None and memory.asked_s == float("-inf")
-    plugged = evse.autostart and state.belief.state(evse.id) is EvseState.PREPARING
+    plugged = evse.autostart and not memory.had_session and state.belief.state(evse.id) is EvseState.PREPARING
     if not ordered and not (plugged and now_s > memory.asked_s + START_RETRY_S):
         return None
     name = state.next_command()

@@ -122,7 +122,10 @@ class Depot:
                 return Applied(tuple(self._state.sessions.sample(event, now)))
             case ev.StatusChanged():
                 belief.status(event)
-                self._state.sessions.available(event.evse, event.state is EvseState.AVAILABLE, now)
+                is_free = event.state is EvseState.AVAILABLE
+                self._state.sessions.available(event.evse, is_free, now)
+                if is_free:
+                    self._state.memory[event.evse].had_session = False
                 return URGENT if event.state in (EvseState.PREPARING, EvseState.FAULTED) else NOTHING
             case _:
                 assert_never(event)
@@ -165,7 +168,10 @@ class Depot:
                 return Applied(verdict=self._verdict(event.token))
             case ev.TransactionStarted():
                 verdict = self._verdict(event.token)
+                replaced = sessions.running.get(event.evse)
                 entries = sessions.start(event, now)
+                if replaced is not None and sessions.running[event.evse].id != replaced.id:
+                    self._state.session_over(event.evse, now.mono_s)
                 self._state.memory[event.evse].start_token = None
                 return Applied(tuple(entries), verdict, event.transaction, urgent=True)
             case ev.TransactionEnded():

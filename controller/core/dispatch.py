@@ -58,6 +58,12 @@ def dispatch(
         if target.grant_ma > base:
             if target.may_rise and not account.sent:
                 up.append(target)
+            elif (
+                heading is not None
+                and _half_gone(account, now_s)
+                and _may_write(account, now_s, decrease=True)
+            ):
+                down.append((0, Write(target.evse, heading, False)))
         elif _may_write(account, now_s, decrease=True) and (
             heading is None or target.grant_ma < heading or _half_gone(account, now_s)
         ):
@@ -80,6 +86,9 @@ def _raises(
         added = max(0, target.grant_ma - account.commitment_ma(now_s))
         uses = grid.uses[target.evse]
         if added and any(committed[r] + added > room_ma[r] for r in uses):
+            heading = _heading(account, now_s)
+            if heading is not None and _half_gone(account, now_s):
+                writes.append(Write(target.evse, heading, False))  # no room yet: keep what it has
             continue
         for r in uses:
             committed[r] += added

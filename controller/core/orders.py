@@ -93,14 +93,16 @@ class Orders:
         self._orders: dict[str, Order] = {}
 
     def open(self, order: Order, now: Moment) -> None:
-        """A newer order for the same EVSE and kind ends the older one."""
+        """A newer order ends the older one of the same EVSE; limits and the rest do not disturb each other."""
         for other in self._orders.values():
-            if other.evse == order.evse and other.outcome is None:
+            same_matter = (other.kind == "limit") == (order.kind == "limit")
+            if other.evse == order.evse and same_matter and other.outcome is None:
                 other.end("failed", now, "replaced by a newer order")
         self._orders[order.id] = order
 
     def refuse(self, order: Order, now: Moment, reason: str) -> None:
-        self.open(order, now)
+        """Kept to be seen; it changes nothing, so orders under way go on."""
+        self._orders[order.id] = order
         order.end("refused", now, reason)
 
     def issued(self, evse: EvseId, command: str, kinds: tuple[str, ...]) -> None:

@@ -12,12 +12,13 @@ from datetime import datetime
 
 from controller.core.commands import SessionSaved
 from controller.core.events import EvseSample, SessionRestored, TransactionEnded, TransactionStarted
-from controller.core.model import EvseId, Moment, Site, evse_id
+from controller.core.model import EvseId, Moment, Site, StationId, evse_id, station_of
 
 SAVE_EVERY_S = (
     300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
 )
 AVAILABLE_GRACE_S = 30.0  # a station that says "available" this long has no session any more
+CLOSED_KEPT = 1000  # days of a full depot; stations repeat a message for minutes
 MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
 
 
@@ -72,6 +73,8 @@ class Sessions:
         self._count = 0
         self.running: dict[EvseId, Session] = {}
         self._past: dict[str, Session] = {}  # replayed while a newer one runs, by station/transaction
+        # closed lately, oldest first, and whether the station told the stop: what it repeats changes nothing
+        self._closed: dict[tuple[StationId, str], bool] = {}
         self._available_since_s: dict[EvseId, float] = {}
 
     def restore(self, fact: SessionRestored, now: Moment) -> None:
@@ -95,7 +98,7 @@ class Sessions:
         if current is not None and current.transaction == fact.transaction:
             return []  # the same message again
         past = f"{fact.evse}|{fact.transaction}"
-        if past in self._past:
+        if past in self._past or (station_of(fact.evse), fact.transaction) in self._closed:
             return []
         self._count += 1
         session = Session(
@@ -126,6 +129,9 @@ class Sessions:
 
     def end(self, fact: TransactionEnded, now: Moment) -> list[SessionSaved]:
         """Closes the session the stop belongs to; one that fits nothing is kept as an orphan."""
+        if self._closed.get((fact.station, fact.transaction)):
+            return []
+        self._remember_closed(fact.station, fact.transaction, told=True)
         for evse, session in self.running.items():
             if session.transaction == fact.transaction and self._site.evses[evse].station == fact.station:
                 session = session.with_register(fact.register_wh, now.mono_s, self._max_w(evse, fact.offline))
@@ -192,8 +198,14 @@ class Sessions:
     ) -> SessionSaved:
         if self.running.get(session.evse, session).id == session.id:
             self.running.pop(session.evse, None)
+        self._remember_closed(self._site.evses[session.evse].station, session.transaction, told=False)
         done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks)
         return self._entry(done)
+
+    def _remember_closed(self, station: StationId, transaction: str, *, told: bool) -> None:
+        self._closed[station, transaction] = told or self._closed.get((station, transaction), False)
+        if len(self._closed) > CLOSED_KEPT:
+            del self._closed[next(iter(self._closed))]
 
     def _max_w(self, evse: EvseId, offline: bool) -> float:
         """What the EVSE can deliver; unlimited for replays, whose time is not the time of the message."""

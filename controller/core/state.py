@@ -23,6 +23,7 @@ class Memory:
     ceiling_ma: int = 0
     start_token: str | None = None  # of a start that was ordered and has not become a transaction yet
     asked_s: float = float("-inf")  # when the last start or stop was sent
+    had_session: bool = False  # since the plug went in: an autostart happens once per plug-in
 
 
 @dataclass(slots=True)
@@ -68,3 +69,4 @@ class State:
         self.commitments.transaction_ended(evse, now_s)
         self.desks[evse].clear()
         self.memory[evse].grant_ma = 0
+        self.memory[evse].had_session = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from controller.core.background import Assumed, Sight
+from controller.core.background import GOOD_AGAIN, Assumed, Sight
 from controller.core.belief import UNKNOWN, Belief
 from controller.core.demand import NO_WISH
 from controller.core.grid import Grid
@@ -70,10 +70,9 @@ def picture(
 def _site_state(sights: Mapping[CircuitId, Sight], belief: Belief, now: Moment) -> tuple[str, str]:
     root = sights.get(SITE, Sight.CLEAR)
     if root is Sight.BLIND:
-        seen = any(meter.reading is not None for meter in belief.meters.values())
-        if seen:
-            return "failsafe", "meter blind: every EVSE at its fallback until ten good readings"
-        return "starting", "no meter reading yet: every EVSE at its fallback"
+        track = belief.backgrounds[SITE]
+        state = "failsafe" if track.was_clear else "starting"
+        return state, f"site meter: {track.good} of {GOOD_AGAIN} good readings, every EVSE at its fallback"
     worst = max(sights.values(), default=Sight.CLEAR)
     if worst is not Sight.CLEAR:
         return "degraded", "a meter is late: no raises until it is back"
