@@ -1,0 +1,205 @@
+"""Limits as OCPP 1.6 charging profiles: a stored low fallback underneath a leased limit that ends by itself.
+
+Owns which profile says what. Pure. Source: OCPP 1.6 sections 3.13, 5.16 and 7.8-7.13. The layers: TxDefaultProfile at
+level 0 without an end is what the station does alone; the lease lies at the highest level the station offers and ends
+after `lease_s`, so a dead controller makes the station fall to the fallback. Limits only ever round down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from controller.core.commands import SetLimit, StartCharging, StopCharging
+from controller.core.model import Evse
+from controller.core.units import floor_to_step, power_for_current_w
+from drivers.errors import Refused
+from drivers.ocpp.frames import Payload
+
+# Our start lies this far in the past: a station whose clock is behind would otherwise not follow us yet.
+CLOCK_SLACK_S = 60
+NOMINAL_MV = (
+    230_000  # for stations that only take watts; a higher real voltage then means less current, never more
+)
+STEP_MA = 100  # the schema allows one decimal of an ampere
+DEPOT_TOKEN = "DEPOT"  # for starts without a driver
+LONGEST_TOKEN = 20
+
+_FALLBACK, _LEASE, _TRANSACTION = (
+    1,
+    2,
+    3,
+)  # profile ids are EVSE number x 10 + this: the same one is always replaced
+
+# what setup asks for; spelled as in OCPP 1.6 section 9
+KEYS = (
+    "SupportedFeatureProfiles",
+    "ChargeProfileMaxStackLevel",
+    "ChargingScheduleAllowedChargingRateUnit",
+    "ChargingScheduleMaxPeriods",
+    "MaxChargingProfilesInstalled",
+    "NumberOfConnectors",
+    "AuthorizeRemoteTxRequests",
+    "MeterValueSampleInterval",
+    "HeartbeatInterval",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a station said about itself; None where it did not."""
+
+    smart_charging: bool | None = None
+    max_stack_level: int = 1
+    in_watts: bool = False
+    max_profiles: int | None = None
+    max_periods: int | None = None
+    connectors: int | None = None
+    asks_for_remote_tokens: bool | None = None
+
+    def shortcomings(self, evses: int) -> tuple[str, ...]:
+        """Why limits may not hold here, in sentences for people."""
+        checks = (
+            (self.smart_charging is False, "it does not list SmartCharging among its profiles"),
+            (
+                self.max_stack_level < 1,
+                "it has one stack level: no lease fits over the fallback between sessions",
+            ),
+            (_below(self.max_profiles, 3 * evses), f"it stores only {self.max_profiles} charging profiles"),
+            (_below(self.max_periods, 1), "it accepts no schedule periods"),
+            (_below(self.connectors, evses), f"it has {self.connectors} connectors, {evses} are configured"),
+        )
+        return tuple(text for applies, text in checks if applies)
+
+
+def read_configuration(answer: Payload) -> dict[str, str]:
+    """The readable keys of a GetConfiguration answer, in small letters, without quotes and blanks around values."""
+    entries = answer.get("configurationKey")
+    found: dict[str, str] = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("key"), str) and "value" in entry:
+            found[entry["key"].strip().casefold()] = str(entry["value"]).strip(" \t\"'")
+    return found
+
+
+def capabilities(configuration: Mapping[str, str]) -> Capabilities:
+    """Reads all spellings seen in the field: lists by comma or semicolon, A/Current and W/Power."""
+
+    def number(key: str) -> int | None:
+        text = configuration.get(key.casefold(), "")
+        return int(text) if re.fullmatch(r"\d{1,9}", text) else None
+
+    features = _words(configuration.get("supportedfeatureprofiles", ""))
+    units = _words(configuration.get("chargingscheduleallowedchargingrateunit", ""))
+    level = number("ChargeProfileMaxStackLevel")
+    remote = configuration.get("authorizeremotetxrequests", "").casefold()
+    return Capabilities(
+        smart_charging=("smartcharging" in features) if features else None,
+        max_stack_level=1 if level is None else level,
+        in_watts=bool(units & {"w", "power"}) and not units & {"a", "current"},
+        max_profiles=number("MaxChargingProfilesInstalled"),
+        max_periods=number("ChargingScheduleMaxPeriods"),
+        connectors=number("NumberOfConnectors"),
+        asks_for_remote_tokens={"true": True, "false": False}.get(remote),
+    )
+
+
+def fallback(number: int, evse: Evse, able: Capabilities) -> Payload:
+    """SetChargingProfile that stores the EVSE's fallback for good."""
+    profile: Payload = {
+        "chargingProfileId": number * 10 + _FALLBACK,
+        "stackLevel": 0,
+        "chargingProfilePurpose": "TxDefaultProfile",
+        "chargingProfileKind": "Relative",
+        "chargingSchedule": _schedule(evse.fallback_ma, evse, able),
+    }
+    return {"connectorId": number, "csChargingProfiles": profile}
+
+
+def limit(command: SetLimit, number: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:
+    """SetChargingProfile for a leased limit: of the running transaction if there is one, else of the next.
+
+    Raises Refused where the station has no place for it: nothing is sent then.
+    """
+    if command.transaction is None:
+        if able.max_stack_level < 1:
+            raise Refused("the station has one stack level: without a transaction it stays at its fallback")
+        profile = _leased(command.limit_ma, command.lease_s, evse, able, now)
+        profile |= {"chargingProfileId": number * 10 + _LEASE, "chargingProfilePurpose": "TxDefaultProfile"}
+    else:
+        profile = _leased(command.limit_ma, command.lease_s, evse, able, now)
+        profile |= {
+            "chargingProfileId": number * 10 + _TRANSACTION,
+            "chargingProfilePurpose": "TxProfile",
+            "transactionId": _transaction(command.transaction),
+        }
+    return {"connectorId": number, "csChargingProfiles": profile}
+
+
+def start(command: StartCharging, number: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:
+    """RemoteStartTransaction with its first limit, leased like any other. Raises Refused for an unsendable token."""
+    token = command.token or DEPOT_TOKEN
+    if len(token) > LONGEST_TOKEN:
+        raise Refused(f"an OCPP 1.6 id token has at most {LONGEST_TOKEN} characters")
+    request: Payload = {"connectorId": number, "idTag": token}
+    if able.smart_charging is not False:
+        profile = _leased(command.limit_ma, evse.link.lease_s, evse, able, now)
+        profile |= {"chargingProfileId": number * 10 + _TRANSACTION, "chargingProfilePurpose": "TxProfile"}
+        request["chargingProfile"] = profile
+    return request
+
+
+def stop(command: StopCharging) -> Payload:
+    """RemoteStopTransaction. Raises Refused when no transaction is known: 1.6 cannot stop anything else."""
+    if command.transaction is None:
+        raise Refused("no running transaction is known")
+    return {"transactionId": _transaction(command.transaction)}
+
+
+def utc_text(moment: datetime) -> str:
+    """Whole seconds and a Z: some stations reject fractions and offsets."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _leased(limit_ma: int, lease_s: float, evse: Evse, able: Capabilities, now: datetime) -> Payload:
+    since = now.replace(microsecond=0) - timedelta(seconds=CLOCK_SLACK_S)
+    duration_s = int(lease_s) + CLOCK_SLACK_S
+    schedule = _schedule(limit_ma, evse, able)
+    schedule |= {"startSchedule": utc_text(since), "duration": duration_s}
+    return {
+        "stackLevel": able.max_stack_level,
+        "chargingProfileKind": "Absolute",
+        "validFrom": utc_text(since),
+        "validTo": utc_text(since + timedelta(seconds=duration_s)),
+        "chargingSchedule": schedule,
+    }
+
+
+def _schedule(limit_ma: int, evse: Evse, able: Capabilities) -> Payload:
+    phases = len(evse.phases)
+    if able.in_watts:
+        unit, amount = "W", float(power_for_current_w(limit_ma, NOMINAL_MV, phases))
+    else:
+        unit, amount = "A", floor_to_step(limit_ma, STEP_MA) / 1000
+    period: Payload = {"startPeriod": 0, "limit": amount}
+    if phases == 1:
+        period["numberPhases"] = 1
+    return {"chargingRateUnit": unit, "chargingSchedulePeriod": [period]}
+
+
+def _transaction(text: str) -> int:
+    if re.fullmatch(r"-?\d{1,10}", text) is None:
+        raise Refused(f'transaction "{text[:36]}" is not an OCPP 1.6 number')
+    return int(text)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(
+        word.strip(" \t\"'").casefold() for word in re.split(r"[,;]", text) if word.strip(" \t\"'")
+    )
+
+
+def _below(known: int | None, needed: int) -> bool:
+    return known is not None and known < needed

@@ -1,0 +1,65 @@
+"""JSON schemas of OCPP: nothing illegal leaves this box, and what comes in is measured against the book.
+
+Owns the compiled validators. Outbound messages must fit; inbound deviations are only named (they become quirk
+counters), because a rejected message is a lost fact. Source: the schema files inside the `ocpp` package, as published by
+the Open Charge Alliance; `jsonschema_rs` because it is 170 times faster on MeterValues than the pure one (measured).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import jsonschema_rs
+
+from drivers.errors import Misconfigured
+from drivers.ocpp.frames import Payload
+
+_MOST_DEVIATIONS = 5  # named per message; a thoroughly broken one need not be spelled out
+
+
+class Schemas:
+    """The schemas of one OCPP version; `folder` is the sub-package of `ocpp` that holds them ("v16")."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def check(self, name: str, payload: Payload) -> None:
+        """Raises Misconfigured when `payload` is not a legal message `name` ("SetChargingProfile", "BootNotificationResponse")."""
+        validator = _validator(self.folder, name)
+        if validator is None:
+            raise Misconfigured(f"{name} is not a message of OCPP {self.folder}")
+        for error in validator.iter_errors(payload):
+            where = ".".join(str(part) for part in error.instance_path)
+            raise Misconfigured(f"{name} {where}: {error.message}"[:300])
+
+    def deviations(self, name: str, payload: Payload) -> list[str]:
+        """Where an inbound message differs from the book, as "StatusNotification info maxLength"; empty when legal."""
+        validator = _validator(self.folder, name)
+        if validator is None:
+            return []
+        found: list[str] = []
+        for error in validator.iter_errors(payload):
+            where = ".".join(part for part in error.instance_path if isinstance(part, str))
+            found.append(f"{name} {where[:60]} {error.schema_path[-1]}")
+            if len(found) == _MOST_DEVIATIONS:
+                break
+        return found
+
+
+@cache
+def _files(folder: str) -> dict[str, Traversable]:
+    return {file.name.removesuffix(".json"): file for file in (files("ocpp") / folder / "schemas").iterdir()}
+
+
+def _validator(folder: str, name: str) -> jsonschema_rs.Validator | None:
+    # the name may come from a peer: it is looked up, never made into a path, and never cached when unknown
+    return _compiled(folder, name) if name in _files(folder) else None
+
+
+@cache
+def _compiled(folder: str, name: str) -> jsonschema_rs.Validator:
+    file = _files(folder)[name]
+    return jsonschema_rs.validator_for(json.loads(file.read_text("utf-8-sig")), validate_formats=True)

@@ -1,0 +1,146 @@
+"""Amps as the platform can hold them: a leased limit is a one-off schedule over a low start power.
+
+The operator surface has no limit per connector. What it has is `charge_power` of a start, and schedules that the
+charger runs by its own clock, also without a link. So:
+
+- a start carries `charge_power` = the smaller of the commanded limit and the EVSE's fallback: that is the base;
+- a limit is a schedule `once` with the one slot from now until the lease's end, `charge` with `power_limit` (kW,
+  rounded down to 0.01 kW) or `idle` when the limit is below the minimum current. Its id is the same every time, so a
+  new one replaces the old one (G-11), and `effective_from`/`effective_until` bound it a second time;
+- when the lease lapses (we died, the link is cut, the platform is down), the slot ends by the charger's clock and the
+  charger is at the base again: the fallback. A connector that is idle stays idle. It never goes up by itself, except
+  from a pause or from a limit below the fallback back to the fallback, which is what the core budgets anyway;
+- a transaction that somebody else started has an unknown base: it counts at the hardware maximum when alone.
+
+HH:MM has minutes only: the slot's end is rounded up, so the charger may follow up to 60 s longer than the lease, and
+up to `clock_skew_s` longer again if its clock is slow. `Link.lease_slack_s` (120 s) budgets for both. The start is
+rounded down after taking off the skew, so that a slow clock does not delay a decrease.
+
+Powers become currents at nominal voltage over the phases the EVSE is wired with. A vehicle that uses fewer phases, or
+a voltage below nominal, draws more per phase for the same power: measurement has to catch that, not this module.
+
+Must not do I/O or read a clock. Source: REFERENCE section 9, GAPS G-11, G-12, G-29.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from controller.core.model import Evse
+from controller.core.units import floor_to_step, load_ma, power_for_current_w
+from drivers.openplatform.settings import Readings
+
+_STEP_W = 10  # kW with two decimals: 0.01 kW
+_MINUTE = timedelta(minutes=1)
+_LONGEST = timedelta(hours=23)  # one HH:MM slot names its end without a date
+
+
+def limit_w(current_ma: int, evse: Evse, readings: Readings) -> int:
+    """The power at which no wired phase carries more than `current_ma` (or the EVSE's maximum), in whole 0.01 kW."""
+    capped_ma = max(0, min(current_ma, evse.max_ma))
+    power_w = power_for_current_w(capped_ma, readings.phase_voltage_v * 1000, len(evse.phases))
+    return floor_to_step(power_w, _STEP_W)
+
+
+def sample_ma(power_w: int, evse: Evse, readings: Readings) -> int:
+    """The current per phase of a measured power, rounded away from zero; negative while discharging."""
+    return load_ma(power_w / (readings.phase_voltage_v * len(evse.phases)))
+
+
+def start_power_w(limit_ma: int, evse: Evse, readings: Readings) -> int:
+    """The base a start leaves in the charger: never above the fallback, and never 0, which might mean "no limit"."""
+    return max(_STEP_W, limit_w(min(limit_ma, evse.fallback_ma), evse, readings))
+
+
+def base_is_fallback(evse: Evse, readings: Readings) -> bool:
+    """Whether a start of ours keeps the charger at its fallback when alone: a fallback below the minimum current
+    only does where such a power pauses."""
+    return readings.below_minimum_pauses or evse.fallback_ma >= evse.min_ma
+
+
+def is_pause(limit_ma: int, evse: Evse, readings: Readings) -> bool:
+    """Whether a limit is sent as `idle`: what is left of it after rounding is below the minimum current."""
+    return limit_w(limit_ma, evse, readings) < limit_w(evse.min_ma, evse, readings)
+
+
+def leased_schedule(
+    evse: Evse,
+    connector: int,
+    limit_ma: int,
+    now: datetime,
+    until: datetime,
+    timezone: str,
+    readings: Readings,
+) -> dict[str, Any]:
+    """The body that holds `limit_ma` from `now` up to `until` (both aware). Raises ValueError when no slot fits."""
+    start = _floor_minute(now.astimezone(UTC) - timedelta(seconds=readings.clock_skew_s))
+    end = _ceil_minute(until.astimezone(UTC))
+    if until <= now:
+        raise ValueError("the lease was over before the limit could be sent")
+    if end - start > _LONGEST:
+        raise ValueError("a lease this long does not fit one schedule slot")
+    zone = _zone(start, end, timezone, readings)
+    slot: dict[str, Any] = {"start": _clock(start, zone), "end": _clock(end, zone)}
+    if is_pause(limit_ma, evse, readings):
+        slot["action"] = "idle"
+    else:
+        slot |= {"action": "charge", "power_limit": kw(limit_w(limit_ma, evse, readings))}
+    return {
+        "schedule_id": f"depot-limit-{connector}",
+        "enabled": True,
+        "type": "once",
+        "time_slots": [slot],
+        "effective_from": stamp(start),
+        "effective_until": stamp(end),
+        "timezone": zone.key,
+    }
+
+
+def brake_percent(limit_ma: int, evse: Evse, charger_max_ma: int, readings: Readings) -> int:
+    """The share of rated power at which this EVSE is surely within `limit_ma`, whole percent rounded down.
+
+    `charger_max_ma` is the sum over the station's EVSEs: if the share is taken of the whole charger, one connector
+    could use all of it. Rated power is taken from the config; hardware rated higher obeys at a higher current, and the
+    single limits that follow the brake put that right."""
+    rated_ma = charger_max_ma if readings.flex_base == "charger" else evse.max_ma
+    return max(0, min(100, limit_ma * 100 // rated_ma)) if rated_ma > 0 else 0
+
+
+def kw(power_w: int) -> float:
+    """W as the platform's kW; exact for whole 0.01 kW."""
+    return power_w / 1000
+
+
+def stamp(at: datetime) -> str:
+    """A UTC instant as the platform wants it: `Z`, whole seconds (G-29)."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _zone(start: datetime, end: datetime, timezone: str, readings: Readings) -> ZoneInfo:
+    """The zone in which the two clock times name these two instants and no others.
+
+    On the long night an hour happens twice and a charger takes the first (G-11): there the slot is written in UTC."""
+    zone = ZoneInfo(timezone)
+    if readings.slot_time_zone == "utc" or not all(_is_unambiguous(at, zone) for at in (start, end)):
+        return ZoneInfo("UTC")
+    return zone
+
+
+def _is_unambiguous(at: datetime, zone: ZoneInfo) -> bool:
+    local = at.astimezone(zone)
+    return local.replace(fold=0).astimezone(UTC) == local.replace(fold=1).astimezone(UTC)
+
+
+def _clock(at: datetime, zone: ZoneInfo) -> str:
+    return at.astimezone(zone).strftime("%H:%M")
+
+
+def _floor_minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
+
+
+def _ceil_minute(at: datetime) -> datetime:
+    floor = _floor_minute(at)
+    return floor if floor == at else floor + _MINUTE
