@@ -17,7 +17,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from controller.core.events import (
     StopWished,
 )
 from controller.core.model import Departure, EvseId
+from controller.migrations import LedgerError
 from controller.runtime import Runtime
 from controller.schedule_file import read_schedule, schedule_document
 from drivers.errors import Misconfigured
@@ -40,6 +41,7 @@ from drivers.errors import Misconfigured
 log = logging.getLogger(__name__)
 
 LINE_BYTES = 64 * 1024
+PAGE = 5000  # sessions in one answer: a client stops reading at 4 MB
 CLIENTS = 64
 SLOW_S = 5.0  # a reader that takes longer to make room is gone
 OPERATORS = "depot-operators"
@@ -74,7 +76,7 @@ class Console:
             "channels": (False, self._channels),
             "sessions": (False, self._sessions),
             "schedule-list": (False, self._schedule_list),
-            "recording": (False, self._recording),
+            "recording": (True, self._recording),  # holds every id token
             "start": (True, self._start),
             "stop": (True, self._stop),
             "pause": (True, self._pause),
@@ -122,6 +124,8 @@ class Console:
         task = asyncio.current_task()
         assert task is not None
         if len(self._clients) >= CLIENTS:
+            text = f"{CLIENTS} clients are connected already; close one"
+            writer.write(_line({"id": None, "error": {"code": "busy", "text": text}}))
             writer.close()
             return
         self._clients.add(task)
@@ -155,11 +159,14 @@ class Console:
                 raise Refusal("bad-request", "not a line of JSON") from None
             if not isinstance(request, dict):
                 raise Refusal("bad-request", "not a JSON object")
-            number = request.get("id")
-            name, args = request.get("call"), request.get("args") or {}
-            if not isinstance(number, int | str | None) or not isinstance(args, dict):
-                raise Refusal("bad-request", "id must be a number or text, args an object")
+            given, name, args = request.get("id"), request.get("call"), request.get("args")
+            args = {} if args is None else args
+            if not isinstance(given, int | str | None) or not isinstance(args, dict):
+                raise Refusal("bad-request", "id must be a whole number or text, args an object")
+            number = given
             if name == "watch":
+                if watching:
+                    raise Refusal("bad-request", "this connection watches already")
                 watching.append(asyncio.create_task(self._watch(number, writer)))
                 return
             if not isinstance(name, str) or name not in self._calls:
@@ -188,22 +195,26 @@ class Console:
         return wire.status(self._runtime.snapshot or await self._runtime.next_snapshot(None))
 
     async def _channels(self, args: Args, peer: Peer) -> Any:
-        return (await self._status(args, peer))["channels"]
+        return {"channels": (await self._status(args, peer))["channels"]}
 
     async def _sessions(self, args: Args, peer: Peer) -> Any:
+        """A page of them, beginning with the one numbered `skip`; `more` says whether another page follows."""
+        first = _whole(args, "skip") or 0
         try:
-            return await self._runtime.ledger.sessions(_time(args, "since"), _time(args, "until"))
-        except OSError as error:
+            rows = await self._runtime.ledger.sessions(_time(args, "since"), _time(args, "until"))
+        except LedgerError as error:
             raise Refusal("failed", str(error)) from None
+        return {"sessions": rows[first : first + PAGE], "more": len(rows) > first + PAGE}
 
     async def _schedule_list(self, args: Args, peer: Peer) -> Any:
         depot = self._runtime.depot
         evses = [self._evse(args)] if args.get("evse") is not None else list(depot.site.evses)
-        return [
+        found = [
             {"evse": evse, **schedule_document(schedule)}
             for evse in evses
             for schedule in depot.schedules(evse)
         ]
+        return {"schedules": found}
 
     async def _recording(self, args: Args, peer: Peer) -> Any:
         """The flight recorder as JSON lines (controller.recorder)."""
@@ -294,16 +305,27 @@ class Console:
 async def _answers(path: Path) -> bool:
     try:
         _, writer = await asyncio.open_unix_connection(path)
-    except OSError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
+    except OSError:
+        return True  # not ours to judge, so not ours to remove
     writer.close()
     return True
 
 
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
 async def _write(writer: asyncio.StreamWriter, message: Mapping[str, Any]) -> None:
-    writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-    async with asyncio.timeout(SLOW_S):
-        await writer.drain()
+    writer.write(_line(message))
+    try:
+        async with asyncio.timeout(SLOW_S):
+            await writer.drain()
+    except TimeoutError:
+        log.warning("console: a client does not read, dropped")
+        writer.transport.abort()  # close() would wait for it to read what is buffered
+        raise
 
 
 def _peer(sock: socket.socket) -> Peer:
@@ -344,8 +366,8 @@ def _time(args: Args, key: str) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(value)
-    except ValueError:
+        if at.tzinfo is None:
+            raise Refusal("bad-request", f"{key} needs a zone, like 2026-11-22T18:00:00Z")
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it would lie outside the calendar
         raise Refusal("bad-request", f"{key} must be a time like 2026-11-22T18:00:00Z") from None
-    if at.tzinfo is None:
-        raise Refusal("bad-request", f"{key} needs a zone, like 2026-11-22T18:00:00Z")
-    return at

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controller.core.commands import Audited, Command, SetLimit
+from controller.core.commands import Audited, CeilingSaved, Command, Entry, SetLimit
 from controller.core.depot import Applied, Depot
 from controller.core.events import (
     CeilingRestored,
@@ -44,6 +44,10 @@ STEP_S = 1.0
 URGENT_GAP_S = 0.05  # a burst of urgent facts becomes one step
 PLAN_EVERY_S = 10.0
 LEDGER_ALIVE_S = 5.0  # a ledger thread silent for longer does not feed the watchdog
+ROOM_S = 0.5  # how often a fact that must be stored looks whether the ledger takes entries again
+RAISE_KEEPS_S = (
+    5.0  # a raise that waited longer for its ceiling is dropped: the core budgets it from its decision on
+)
 RESTART_S = (1.0, 30.0)  # pause before a failed driver runs again: first, longest
 BY_LEDGER = "ledger"
 
@@ -86,36 +90,65 @@ class Runtime:
         self._newest: dict[
             EvseId, str
         ] = {}  # the newest limit per EVSE: older ones still waiting are dropped
+        self._ceilings: dict[EvseId, int] = {}  # committed: what a restart would budget for
         self._waiting: set[asyncio.Task[None]] = set()
         self._ready = False
+        self._ledger_alive = True
 
     # --- facts ------------------------------------------------------------------------------------------------------
 
     async def report(self, event: Event) -> Applied:
         """Hand a fact to the depot; returns once everything it caused is committed, where somebody relies on it."""
+        relied_on = isinstance(event, TransactionStarted | TransactionEnded)
+        if relied_on:
+            event = await self._numbered(event)
+        now = self.clock.now()
+        self.recorder.fact(event, now)
+        applied = self.depot.apply(event, now)
+        if applied.urgent:
+            self._wake.set()
+        if relied_on or isinstance(event, ScheduleSet | DepartureSet):
+            self._plan_wanted.set()
+        if relied_on:
+            # with no entries too: a repeated message waits for what the first one caused
+            await asyncio.shield(self._append(applied.entries))
+        elif applied.entries:
+            self._append(applied.entries)
+        return applied
+
+    async def _numbered(self, event: Event) -> Event:
+        """The event with its transaction number, once the ledger has room: what would be dropped is not taken."""
+        await self._room()
         if isinstance(event, TransactionStarted) and event.transaction is None:
             number, _ = await self.ledger.number_transaction(
                 event.evse, event.token, event.register_wh, event.started
             )
-            event = replace(event, transaction=str(number))
-        now = self.clock.now()
-        self.recorder.fact(event, now)
-        applied = self.depot.apply(event, now)
-        if applied.entries:
-            stored = self.ledger.append(applied.entries)
-            if isinstance(event, TransactionStarted | TransactionEnded):
-                await asyncio.shield(stored)
-        if applied.urgent:
-            self._wake.set()
-        if isinstance(event, TransactionStarted | TransactionEnded | ScheduleSet | DepartureSet):
-            self._plan_wanted.set()
-        return applied
+            await self._room()
+            return replace(event, transaction=str(number))
+        return event
+
+    async def _room(self) -> None:
+        while self._storage.full:  # noqa: ASYNC110 - it changes in the storage thread
+            await asyncio.sleep(ROOM_S)
+
+    def _append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        stored = self.ledger.append(entries)
+        ceilings = {entry.evse: entry.limit_ma for entry in entries if isinstance(entry, CeilingSaved)}
+        if ceilings:
+
+            def committed(future: asyncio.Future[None]) -> None:
+                if not future.cancelled() and future.exception() is None:
+                    self._ceilings.update(ceilings)
+
+            stored.add_done_callback(committed)
+        return stored
 
     async def restore(self, known: Restored) -> None:
         """What the ledger remembers becomes facts, before anything else happens."""
         for evse, limit_ma in known.fallbacks.items():
             if limit_ma is not None:
                 await self._remember(FallbackStored(evse, BY_LEDGER, limit_ma))
+        self._ceilings.update(known.ceilings)
         for evse, ceiling_ma in known.ceilings.items():
             await self._remember(CeilingRestored(evse, ceiling_ma))
         for session in known.sessions:
@@ -148,7 +181,7 @@ class Runtime:
         """Works until cancelled. Raises what only a person can mend (Misconfigured)."""
         self._chargers = wires.chargers
         boot = Audited(self.clock.now().utc, "depot", "started", self.depot.site.name, "")
-        self.ledger.append((boot,))
+        self._append((boot,))
         try:
             async with asyncio.TaskGroup() as group:
                 for driver in wires.drivers:
@@ -156,9 +189,11 @@ class Runtime:
                 for other in others:
                     group.create_task(_awaited(other()))
                 group.create_task(self._plan_loop())
-                await self._step_loop()
+                try:
+                    await self._step_loop()
+                finally:
+                    self._notifier.send("STOPPING=1")
         finally:
-            self._notifier.send("STOPPING=1")
             for task in self._waiting:
                 task.cancel()
             self._telemetry.flush()
@@ -171,9 +206,14 @@ class Runtime:
             try:
                 await driver.run(self.report)
                 log.error("%s ended by itself", type(driver).__name__)
-            except Misconfigured:
-                raise
-            except Exception:
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                log.error("%s was cancelled from within", type(driver).__name__)
+            except Exception as error:
+                if _needs_a_person(error):
+                    raise
                 log.exception("%s failed, again in %.0f s", type(driver).__name__, pause_s)
             if self.clock.now().mono_s - began_s > 300:
                 pause_s = RESTART_S[0]
@@ -181,13 +221,12 @@ class Runtime:
             pause_s = min(RESTART_S[1], pause_s * 2)
 
     async def _step_loop(self) -> None:
-        due_s = self.clock.now().mono_s
+        """A step every second, or sooner after an urgent fact; never closer together than the gap."""
         while True:
+            began_s = self.clock.now().mono_s
             await self._step()
-            now_s = self.clock.now().mono_s
-            due_s = max(due_s + STEP_S, now_s)
             await self.clock.sleep(URGENT_GAP_S)
-            await self._woken(due_s)
+            await self._woken(began_s + STEP_S)
 
     async def _woken(self, due_s: float) -> None:
         """Returns at `due_s`, or as soon as an urgent fact has come in."""
@@ -207,26 +246,30 @@ class Runtime:
         now = self.clock.now()
         self.recorder.step(now)
         decision = self.depot.step(now)
-        stored = self.ledger.append(decision.entries) if decision.entries else None
-        raises = []
-        for command in decision.commands:
-            if isinstance(command, SetLimit):
-                self._newest[command.evse] = command.id
-                if command.raises:
-                    raises.append(command)
-                    continue
-            await self._send(command)
+        limits = [command for command in decision.commands if isinstance(command, SetLimit)]
+        raises = [limit for limit in limits if limit.limit_ma > self._ceilings.get(limit.evse, 0)]
+        # the core saves a ceiling once; while that is not committed, its next raise needs one of its own
+        missing = [CeilingSaved(limit.evse, limit.limit_ma) for limit in raises if not limit.raises]
+        entries = (*decision.entries, *missing)
+        stored = self._append(entries) if entries else None
+        for limit in limits:
+            self._newest[limit.evse] = limit.id
         if raises and stored is not None:
-            task = asyncio.create_task(self._send_when_stored(raises, stored))
+            task = asyncio.create_task(self._send_when_stored(raises, stored, now.mono_s))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
+        for command in decision.commands:
+            if command not in raises:
+                await self._send(command)
         self.snapshot = decision.snapshot
         self._telemetry.observe(decision.snapshot)
         async with self._changed:
             self._changed.notify_all()
         self._feed_watchdog(decision.snapshot)
 
-    async def _send_when_stored(self, commands: Sequence[SetLimit], stored: asyncio.Future[None]) -> None:
+    async def _send_when_stored(
+        self, commands: Sequence[SetLimit], stored: asyncio.Future[None], decided_s: float
+    ) -> None:
         """A restart must know how much it may have allowed: first the ceiling is committed, then the raise goes."""
         try:
             await asyncio.shield(stored)
@@ -234,8 +277,9 @@ class Runtime:
             for command in commands:
                 await self.report(CommandRefused(command.id, f"not stored: {error}"))
             return
+        late = self.clock.now().mono_s - decided_s > RAISE_KEEPS_S
         for command in commands:
-            if self._newest.get(command.evse) == command.id:
+            if self._newest.get(command.evse) == command.id and not late:
                 await self._send(command)
             else:
                 await self.report(CommandReplaced(command.id))
@@ -249,15 +293,19 @@ class Runtime:
 
     async def _plan_loop(self) -> None:
         """Rules cost microseconds, so they run here; advice is refreshed on every change and every few seconds."""
+        failing = False
         while True:
+            self._plan_wanted.clear()
             try:
                 plan = self._planner(self.depot.plan_request(self.clock.now()))
             except Exception:
-                # the allocator goes on with the last advice, then with none: equal share
-                log.exception("the planner failed")
+                # the allocator goes on with the last advice
+                if not failing:
+                    log.exception("the planner failed")
+                failing = True
             else:
+                failing = False
                 await self.report(PlanReady(plan))
-            self._plan_wanted.clear()
             try:
                 async with asyncio.timeout(PLAN_EVERY_S):
                     await self._plan_wanted.wait()
@@ -265,8 +313,11 @@ class Runtime:
                 continue
 
     def _feed_watchdog(self, snapshot: Snapshot) -> None:
-        if self._storage.alive_s > LEDGER_ALIVE_S:
-            log.error("the ledger thread has not answered for %.0f s", self._storage.alive_s)
+        alive = self._storage.alive_s <= LEDGER_ALIVE_S
+        if alive != self._ledger_alive:
+            self._ledger_alive = alive
+            log.error("the ledger thread %s", "answers again" if alive else "does not answer")
+        if not alive:
             return
         connected = sum(evse.connected for evse in snapshot.evses)
         status = f"STATUS={snapshot.state}, {connected}/{len(snapshot.evses)} EVSEs connected"
@@ -287,3 +338,10 @@ class Runtime:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
+
+
+def _needs_a_person(error: Exception) -> bool:
+    """A driver may raise what only a person can mend from within a task group of its own."""
+    return isinstance(error, Misconfigured) or (
+        isinstance(error, ExceptionGroup) and error.subgroup(Misconfigured) is not None
+    )

@@ -26,6 +26,8 @@ def read_schedule(text: str, site_zone: str, now: datetime) -> Schedule:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("not TOML: brackets nested too deep") from None
     _only(document, _KEYS, "")
     if "schedule_id" not in document:
         raise ValueError('schedule_id is missing; write schedule_id = "nights"')
@@ -67,7 +69,7 @@ def schedule_document(schedule: Schedule) -> dict[str, Any]:
                 "day_of_week": [DAYS[day] for day in slot.days],
                 "start": clock(slot.start_min),
                 "end": clock(slot.end_min),
-                "power_limit": None if slot.power_limit_w is None else f"{slot.power_limit_w / 1e3:g} kW",
+                "power_limit": None if slot.power_limit_w is None else f"{slot.power_limit_w / 1e3:.12g} kW",
                 "action": slot.action.value,
             }
             for slot in schedule.slots
@@ -81,14 +83,11 @@ def _slot(document: Mapping[str, Any], number: int) -> TimeSlot:
     days = document.get("day_of_week", [])
     if not isinstance(days, list) or any(day not in DAYS for day in days):
         raise ValueError(f"{where}day_of_week: a list of {', '.join(DAYS)}")
-    limit = document.get("power_limit")
-    if limit is not None and not isinstance(limit, str):
-        raise ValueError(f'{where}power_limit: write it like "7 kW"')
     return TimeSlot(
         start_min=_minutes(document, "start", where),
         end_min=_minutes(document, "end", where),
         action=_choice(SlotAction, document, "action", where),
-        power_limit_w=None if limit is None else parse_power_w(limit),
+        power_limit_w=_power(document, where),
         days=tuple(sorted(DAYS.index(day) for day in days)),
     )
 
@@ -129,6 +128,19 @@ def _percent(document: Mapping[str, Any], key: str) -> int | None:
     return value
 
 
+def _power(document: Mapping[str, Any], where: str) -> int | None:
+    value = document.get("power_limit")
+    if value is None:
+        return None
+    try:
+        power_w = parse_power_w(value) if isinstance(value, str) else -1
+    except ValueError as error:
+        raise ValueError(f"{where}power_limit: {error}") from None
+    if power_w < 0:
+        raise ValueError(f'{where}power_limit: write it like "7 kW"')
+    return power_w
+
+
 def _zone(document: Mapping[str, Any], default: str) -> str:
     name = document.get("timezone", default)
     try:
@@ -152,11 +164,18 @@ def _instant(document: Mapping[str, Any], key: str, zone: str) -> datetime | Non
     value = document.get(key)
     if value is None:
         return None
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    raise ValueError(f"{key}: a date or time like 2026-11-22T00:00:00Z")
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 - the zone follows
+    if not isinstance(value, datetime):
+        raise ValueError(f"{key}: a date or time like 2026-11-22T00:00:00Z")
+    try:
+        at = (value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except OverflowError:
+        at = None
+    # charging windows look a few days around an instant
+    if at is None or not 1970 <= at.year < 9999:
+        raise ValueError(f"{key}: {value} is out of range")
+    return at
 
 
 def _stamp(at: datetime | None) -> str | None:

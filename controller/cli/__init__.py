@@ -19,9 +19,8 @@ DONE, FAILED, WRONG_USE, NOT_REACHABLE = 0, 1, 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. Bad input never shows a traceback."""
-    options = parser().parse_args(arguments)
     try:
-        code: int = options.run(options)
+        code = _run(arguments)
     except NotReachable as error:
         return _fail(f"{error}; is `depot run` running, and is --socket right?", NOT_REACHABLE)
     except (CallRefused, ConfigError, DriverError) as error:
@@ -33,6 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser().parse_args(arguments)
+        code: int = options.run(options)
+        return code
+    finally:
+        sys.stdout.flush()  # a reader that is gone must show here, not while the interpreter ends
 
 
 def _fail(text: str, code: int) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from controller.cli.looks import _print_json, ask, socket_path, table
+from controller.cli.looks import _print_json, ask, socket_path, stamp, table
 from ui.client import CallRefused, Client, Disconnected, NotReachable
 
 
@@ -41,7 +41,7 @@ def limit(options: argparse.Namespace) -> int:
 
 
 def schedule_list(options: argparse.Namespace) -> int:
-    found = ask(options, "schedule-list", evse=options.evse)
+    found = ask(options, "schedule-list", evse=options.evse)["schedules"]
     if options.json:
         return _print_json(found)
     rows = []
@@ -90,15 +90,9 @@ def schedule_clear(options: argparse.Namespace) -> int:
 def depart(options: argparse.Namespace) -> int:
     zone = ZoneInfo(ask(options, "status")["site"].get("timezone") or "UTC")
     at = _departure(options.at, zone)
-    ask(
-        options,
-        "depart",
-        target=options.target,
-        at=at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        energy_wh=options.energy_wh,
-        soc=options.soc,
-    )
-    print(f"{options.target} departs {at:%Y-%m-%d %H:%M}")
+    need = {"energy_wh": options.energy_wh, "soc": options.soc}
+    ask(options, "depart", target=options.target, at=stamp(at), **need)
+    print(f"{options.target} departs {at.astimezone(zone):%Y-%m-%d %H:%M}")
     return 0
 
 
@@ -110,9 +104,11 @@ def _departure(text: str, zone: ZoneInfo) -> datetime:
             at = now.replace(hour=int(text[:2]), minute=int(text[3:]), second=0, microsecond=0)
             return at if at > now else at + timedelta(days=1)
         at = datetime.fromisoformat(text)
-    except ValueError:
+        at = at if at.tzinfo else at.replace(tzinfo=zone)
+        stamp(at)  # some times at the edges of the calendar have no UTC
+    except (ValueError, OverflowError):
         raise CallRefused("bad-time", f'"{text}" is not a time; write 05:30 or 2026-11-23T05:30') from None
-    return at if at.tzinfo else at.replace(tzinfo=zone)
+    return at
 
 
 def _order(options: argparse.Namespace, name: str, **args: object) -> int:

@@ -70,7 +70,7 @@ def status(options: argparse.Namespace) -> int:
 def sessions(options: argparse.Namespace) -> int:
     zone = ask(options, "status")["site"].get("timezone")
     since, until = _moment(options.since, zone), _moment(options.until, zone)
-    rows = ask(options, "sessions", since=since, until=until)
+    rows = _all_sessions(options, since, until)
     if options.json:
         return _print_json(rows)
     if options.csv:
@@ -89,8 +89,18 @@ def sessions(options: argparse.Namespace) -> int:
     return 0
 
 
+def _all_sessions(options: argparse.Namespace, since: str | None, until: str | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    more = True
+    while more:
+        page = ask(options, "sessions", since=since, until=until, skip=len(rows))
+        rows += page["sessions"]
+        more = page["more"]
+    return rows
+
+
 def channels(options: argparse.Namespace) -> int:
-    found = ask(options, "channels")
+    found = ask(options, "channels")["channels"]
     if options.json:
         return _print_json(found)
     table(
@@ -180,14 +190,17 @@ def _moment(text: str | None, zone: str | None) -> str | None:
     if text is None:
         return None
     try:
-        at = datetime.now(UTC) - timedelta(seconds=parse_duration_s(text))
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            raise CallRefused(
-                "bad-time", f'"{text}" is not a time (2026-11-22T18:00) and not a span ("24h")'
-            ) from None
-        if at.tzinfo is None:
-            at = at.replace(tzinfo=ZoneInfo(zone or "UTC"))
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamp(datetime.now(UTC) - timedelta(seconds=parse_duration_s(text)))
+    except (ValueError, OverflowError):
+        pass  # not a span, or one that begins before the calendar
+    try:
+        at = datetime.fromisoformat(text)
+        return stamp(at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone or "UTC")))
+    except (ValueError, OverflowError):
+        known = '"{text}" is not a time (2026-11-22T18:00) and not a span ("24h")'
+        raise CallRefused("bad-time", known.format(text=text)) from None
+
+
+def stamp(at: datetime) -> str:
+    """ISO 8601 in UTC. Raises OverflowError where that lies outside the calendar."""
+    return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

@@ -52,6 +52,7 @@ CLOUD_LINK = Link(
     raise_gap_s=60,
     answer_s=60,
     lease_ends_with_transaction=False,
+    settle_s=15,
 )
 
 _EVSE_NUMBER = re.compile(r"[1-9][0-9]{0,2}")

@@ -3,7 +3,8 @@
 The one book that safety rests on. It never believes more than was acknowledged:
 - until a station has stored its fallback it counts at its hardware maximum;
 - a limit counts from the moment it is sent until its lease has certainly run out, or a later one was acknowledged;
-- after an acknowledged decrease the old current counts on for `SETTLE_S`, the time a vehicle may take to follow;
+- after an acknowledged decrease the old current counts on for the settling time of its
+  link, which a vehicle may take to follow;
 - a command without an answer counts as carried out *and* as not carried out.
 """
 
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 
 from controller.core.model import Evse, EvseId, Site
 
-SETTLE_S = 8.0  # 5 s of IEC 61851-1 for the vehicle, and some for the station (peers C4)
 OVERDRAW_MA = 1000  # a vehicle this much above its limit is booked at what it draws
 OVERDRAW_HOLD_S = 60.0
 
@@ -105,7 +105,7 @@ class Account:
     def settle(self, before_ma: int, after_ma: int, now_s: float) -> None:
         """What was allowed before may still be drawn for a while."""
         if before_ma > after_ma:
-            self.holds.append(Hold(before_ma, now_s + SETTLE_S, firm=False))
+            self.holds.append(Hold(before_ma, now_s + self.evse.link.settle_s, firm=False))
 
     def _overdraw(self, now_s: float) -> int:
         return self.overdraw_ma if self.overdraw_until_s > now_s else 0

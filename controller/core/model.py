@@ -125,6 +125,8 @@ class Link:
                    that end on whole minutes)
     raise_gap_s    shortest time between two raises (or renewals) of one EVSE
     answer_s       a command without an answer after this long counts as lost
+    settle_s       how long the old current may still flow after the station said yes: 5 s of IEC 61851-1 for the
+                   vehicle and some for the station (peers C4); longer where the channel itself is slow
     lease_ends_with_transaction   the limit dies with its transaction (OCPP TxProfile); else it stays till it expires
     """
 
@@ -134,6 +136,7 @@ class Link:
     raise_gap_s: float
     answer_s: float
     lease_ends_with_transaction: bool = True
+    settle_s: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)

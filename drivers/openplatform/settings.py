@@ -28,7 +28,7 @@ class Readings:
 
     # G-10: a schedule answer has no id to follow. "answer": success means the charger has it; "telemetry": only the
     # charger's next sign of life after it does
-    schedule_confirmed_by: Literal["answer", "telemetry"] = "answer"
+    schedule_confirmed_by: Literal["answer", "telemetry"] = "telemetry"
 
     # G-11
     slot_time_zone: Literal["site", "utc"] = (
