@@ -25,6 +25,7 @@ from controller.core.commands import (
     DepartureSaved,
     Entry,
     FallbackSaved,
+    RecordSaved,
     ScheduleRemoved,
     ScheduleSaved,
     SessionSaved,
@@ -194,6 +195,20 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
             _put(db, "alarms", id=id, kind=kind, source=source, priority=priority, text=text, **times)
         case Audited():
             _chain(db, entry)
+        case RecordSaved():
+            _put(
+                db,
+                "records",
+                record=entry.record,
+                evse=entry.evse,
+                session=entry.session,
+                started=_time(entry.started),
+                ended=None if entry.ended is None else _time(entry.ended),
+                energy_wh=entry.energy_wh,
+                gap_wh=entry.gap_wh,
+                register_start_wh=entry.register_start_wh,
+                register_end_wh=entry.register_end_wh,
+            )
         case StationSaved(station, vendor, model, firmware, serial):
             _put(db, "stations", id=station, vendor=vendor, model=model, firmware=firmware, serial=serial)
         case _:

@@ -55,6 +55,9 @@ _FIRST_LEDGER = (
     """CREATE TABLE audit (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, by TEXT NOT NULL, what TEXT NOT NULL,
         subject TEXT NOT NULL, detail TEXT NOT NULL, hash TEXT NOT NULL) STRICT""",
+    """CREATE TABLE records (
+        record TEXT PRIMARY KEY, evse TEXT NOT NULL, session TEXT, started TEXT NOT NULL, ended TEXT,
+        energy_wh INTEGER NOT NULL, gap_wh INTEGER, register_start_wh INTEGER, register_end_wh INTEGER) STRICT""",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
 )
 

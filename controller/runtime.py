@@ -187,7 +187,7 @@ class Runtime:
                 for driver in wires.drivers:
                     group.create_task(self._keep_running(driver))
                 for other in others:
-                    group.create_task(_awaited(other()))
+                    group.create_task(_worked(other))
                 group.create_task(self._plan_loop())
                 try:
                     await self._step_loop()
@@ -336,8 +336,8 @@ class Runtime:
         return self.snapshot
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
+async def _worked(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
 
 
 def _needs_a_person(error: Exception) -> bool:

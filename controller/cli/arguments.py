@@ -224,6 +224,8 @@ def _with_unit(read: Callable[[str], Any]) -> Callable[[str], Any]:
             value = read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
+        except OverflowError:
+            raise argparse.ArgumentTypeError(f'"{text}" is too large') from None
         if value < 0:
             raise argparse.ArgumentTypeError(f'"{text}" is below zero')
         return value

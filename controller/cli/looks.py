@@ -197,8 +197,8 @@ def _moment(text: str | None, zone: str | None) -> str | None:
         at = datetime.fromisoformat(text)
         return stamp(at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone or "UTC")))
     except (ValueError, OverflowError):
-        known = '"{text}" is not a time (2026-11-22T18:00) and not a span ("24h")'
-        raise CallRefused("bad-time", known.format(text=text)) from None
+        expected = 'not a time (2026-11-22T18:00) and not a span ("24h")'
+        raise CallRefused("bad-time", f'"{text}" is {expected}') from None
 
 
 def stamp(at: datetime) -> str:

@@ -15,7 +15,7 @@ from controller.cli.looks import socket_path
 from controller.clock import SystemClock
 from controller.config import Config, describe, load
 from controller.ledger import LedgerError
-from drivers.errors import DriverError
+from drivers.errors import DriverError, Misconfigured
 from ui.app import run_async, run_dashboard
 
 
@@ -28,10 +28,7 @@ def check(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     config = load(Path(options.file))
-    if options.ui:
-        logs(config.storage_path / "depot.log")
-    else:
-        logs(None)
+    logs(config.storage_path / "depot.log" if options.ui else None)
     return serve(config, options.ui)
 
 
@@ -79,12 +76,18 @@ def dashboard(options: argparse.Namespace) -> int:
 
 
 def logs(path: Path | None) -> None:
-    """One line per event to standard error (the journal), or to a file while a dashboard owns the terminal."""
+    """One line per event to standard error (the journal), or to a file while a dashboard owns the terminal.
+
+    Raises Misconfigured when that file cannot be written.
+    """
     target: logging.Handler
     if path is None:
         target = logging.StreamHandler(sys.stderr)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = logging.FileHandler(path, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            target = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise Misconfigured(f"{path}: {error.strerror}; set [storage] path") from None
     target.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[target], force=True)

@@ -15,6 +15,7 @@ from controller.core.events import (
     AccessRefused,
     ChannelChanged,
     EvseSample,
+    FaultReported,
     LinkDown,
     LinkUp,
     MeterFailed,
@@ -100,6 +101,7 @@ class Belief:
         self.meters: dict[MeterId, MeterBelief] = {meter: MeterBelief() for meter in site.meters}
         self.channels: dict[str, ChannelChanged] = {}
         self.refused: dict[tuple[str, str], tuple[AccessRefused, float]] = {}
+        self.faults: dict[tuple[StationId, EvseId | None, str], str] = {}  # running ones, with their text
         self.backgrounds: dict[CircuitId, Background] = {
             circuit.id: Background(circuit, site.meters[circuit.meter].stale_after_s)
             for circuit in site.circuits.values()
@@ -159,6 +161,13 @@ class Belief:
             evse = self.evses[fact.evse]
             evse.state, evse.fault = fact.state, fact.fault
 
+    def fault(self, fact: FaultReported) -> None:
+        key = (fact.station, fact.evse, fact.code)
+        if fact.active and fact.station in self.stations:
+            self.faults[key] = fact.text
+        else:
+            self.faults.pop(key, None)
+
     def evse_sample(self, fact: EvseSample) -> None:
         evse = self.evses.get(fact.evse)
         if evse is None or (evse.sample is not None and fact.taken_s < evse.sample.taken_s):
@@ -195,6 +204,6 @@ class Belief:
                 seen = [current[phase] for current in recent]
                 known = [value for value in seen if value is not None]
                 if known and len(known) == len(seen):
-                    least[phase] += max(0, min(known))
+                    least[phase] += min(known)  # below zero while a vehicle feeds back
                 most[phase] += max([allowed, *known])
         return Bounds(PerPhase(*least), PerPhase(*most))

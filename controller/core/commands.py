@@ -47,7 +47,19 @@ class StopCharging:
     reason: str
 
 
-Command = SetLimit | StartCharging | StopCharging
+@dataclass(frozen=True, slots=True)
+class StartDischarge:
+    """Feed back at most `power_w` (positive) for `duration_s`, not below `min_soc` per cent."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    power_w: int
+    duration_s: float
+    min_soc: int
+
+
+Command = SetLimit | StartCharging | StopCharging | StartDischarge
 
 # --- ledger entries -------------------------------------------------------------------------------------------
 
@@ -134,6 +146,22 @@ class StationSaved:
     serial: str
 
 
+@dataclass(frozen=True, slots=True)
+class RecordSaved:
+    """A charger's own record beside ours: `session` is the one it belongs to, None if none fits; `gap_wh` its energy
+    minus ours."""
+
+    record: str
+    evse: EvseId
+    session: str | None
+    started: datetime
+    ended: datetime | None
+    energy_wh: int
+    gap_wh: int | None
+    register_start_wh: int | None
+    register_end_wh: int | None
+
+
 Entry = (
     SessionSaved
     | CeilingSaved
@@ -144,4 +172,5 @@ Entry = (
     | AlarmSaved
     | Audited
     | StationSaved
+    | RecordSaved
 )

@@ -16,6 +16,7 @@ from controller.core.model import Evse, EvseId, Site
 
 OVERDRAW_MA = 1000  # a vehicle this much above its limit is booked at what it draws
 OVERDRAW_HOLD_S = 60.0
+STUBBORN = 2  # limits in a row not accepted: its current is not ours to move for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,7 @@ class Account:
     def firm_ma(self, now_s: float) -> int:
         """The part of the commitment that no command of ours can lower now."""
         worst = max(self.floor_ma(), self._overdraw(now_s))
-        if (
-            self.refusals
-        ):  # it keeps what it has until it says yes again or its lease ends; others must make room
+        if self.refusals >= STUBBORN:  # it keeps what it has until its lease ends: others must make room
             worst = max(worst, self.accepted_now_ma(now_s) or 0)
         for hold in self.holds:
             if hold.firm and hold.until_s > now_s:

@@ -6,24 +6,27 @@ raising   4 limits to send, by commitments   5 alarms, orders, picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core.allocator import Demand, Grant, allocate
 from controller.core.background import Assumed, Sight
-from controller.core.commands import CeilingSaved, Command, Entry, SetLimit, StartCharging, StopCharging
+from controller.core.commands import (
+    CeilingSaved,
+    Command,
+    Entry,
+    SetLimit,
+)
 from controller.core.demand import NO_WISH, demand_of
 from controller.core.dispatch import Target, Write, committed_ma, dispatch, silent
-from controller.core.model import CircuitId, Evse, EvseId, EvseState, Moment
-from controller.core.orders import Evidence
-from controller.core.sessions import Session
+from controller.core.evidence import evidence
+from controller.core.model import CircuitId, Moment
 from controller.core.snapshot import Snapshot
+from controller.core.starts import starts_and_stops
 from controller.core.state import State
 from controller.core.supervisor import conditions
 from controller.core.view import picture
 
-START_RETRY_S = 60.0
-STOP_RETRY_S = 20.0
 CEILING_REVIEW_S = 900.0  # ceilings in the ledger are lowered this often, all in one commit
 METER_MARGIN_PCT = 2  # meter class and ripple: this much of a metered circuit stays free
 
@@ -42,6 +45,7 @@ def decide(state: State, now: Moment) -> Decision:
     for command in silent(state.commitments.accounts, now_s):
         state.commitments.lost(command, now_s)
     state.commitments.expire(now_s)
+    state.flex.expire(now_s)
     assumed = {circuit: track.assumed(now_s) for circuit, track in state.belief.backgrounds.items()}
     sights = _sights(state, assumed)
     lower_ma, raise_ma = _rooms(state, assumed)
@@ -59,7 +63,7 @@ def decide(state: State, now: Moment) -> Decision:
         if _is_served(state, demand)
     ]
     writes = dispatch(state.grid, state.commitments, targets, raise_ma, now_s)
-    commands = [*_starts_and_stops(state, now_s), *_limits(state, writes, entries, now_s)]
+    commands = [*starts_and_stops(state, now_s), *_limits(state, writes, entries, now_s)]
     committed = committed_ma(state.grid, state.commitments, now_s)
     found = conditions(
         state.site,
@@ -73,7 +77,7 @@ def decide(state: State, now: Moment) -> Decision:
     )
     entries += state.alarms.update(found, now)
     entries += _review_ceilings(state, now_s)
-    state.orders.tick(_evidence(state, now_s), now)
+    state.orders.tick(evidence(state, now_s), now)
     return Decision(tuple(commands), tuple(entries), picture(state, assumed, sights, committed, now))
 
 
@@ -132,6 +136,7 @@ def _demands(state: State, sights: Mapping[CircuitId, Sight], now_s: float) -> t
                 state.plan.wishes.get(evse.id, NO_WISH) if state.plan is not None else NO_WISH,
                 state.memory[evse.id].grant_ma,
                 sights[evse.circuit] is Sight.BLIND,
+                state.flex.cap(state.site, evse) if state.flex.actions else None,
                 now_s,
             )
         )
@@ -140,7 +145,7 @@ def _demands(state: State, sights: Mapping[CircuitId, Sight], now_s: float) -> t
 
 def _is_served(state: State, demand: Demand) -> bool:
     """Only a running transaction takes limits; without one the stored fallback rules."""
-    if demand.evse in state.sessions.running:
+    if demand.evse in state.sessions.running and state.memory[demand.evse].discharge is None:
         return True
     memory = state.memory[demand.evse]
     memory.grant_ma, memory.bound_by = 0, demand.cap_why
@@ -181,42 +186,6 @@ def _limits(state: State, writes: list[Write], entries: list[Entry], now_s: floa
     return commands
 
 
-def _starts_and_stops(state: State, now_s: float) -> list[Command]:
-    commands: list[Command] = []
-    for evse in state.site.evses.values():
-        if not state.belief.connected(evse.id):
-            continue
-        session = state.sessions.running.get(evse.id)
-        command = _start(state, evse, now_s) if session is None else _stop(state, evse, session, now_s)
-        if command is not None:
-            state.memory[evse.id].asked_s = now_s
-            commands.append(command)
-    return commands
-
-
-def _stop(state: State, evse: Evse, session: Session, now_s: float) -> Command | None:
-    reason = state.desks[evse.id].finished(session, now_s)
-    if reason is None or now_s < state.memory[evse.id].asked_s + STOP_RETRY_S:
-        return None
-    name = state.next_command()
-    state.orders.issued(evse.id, name, ("stop",))
-    return StopCharging(name, evse.id, evse.link.channel, session.transaction, reason)
-
-
-def _start(state: State, evse: Evse, now_s: float) -> Command | None:
-    """A start that was ordered is sent once; on an autostart EVSE a plugged vehicle is asked
-    again until its session begins."""
-    memory = state.memory[evse.id]
-    ordered = memory.start_token is not None and memory.asked_s == float("-inf")
-    plugged = evse.autostart and not memory.had_session and state.belief.state(evse.id) is EvseState.PREPARING
-    if not ordered and not (plugged and now_s > memory.asked_s + START_RETRY_S):
-        return None
-    name = state.next_command()
-    state.orders.issued(evse.id, name, ("start",))
-    fallback_ma = state.commitments.accounts[evse.id].fallback_ma or 0
-    return StartCharging(name, evse.id, evse.link.channel, memory.start_token, fallback_ma)
-
-
 def _review_ceilings(state: State, now_s: float) -> list[Entry]:
     """Lower the remembered ceilings to what is committed now, rarely and together (flash wears)."""
     if state.reviewed_s is None:
@@ -231,19 +200,3 @@ def _review_ceilings(state: State, now_s: float) -> list[Entry]:
             memory.ceiling_ma = commitment_ma
             saved.append(CeilingSaved(evse, commitment_ma))
     return saved
-
-
-def _evidence(state: State, now_s: float) -> Callable[[EvseId], Evidence]:
-    def look(evse: EvseId) -> Evidence:
-        belief, memory = state.belief.evses[evse], state.memory[evse]
-        sample = belief.fresh(now_s)
-        return Evidence(
-            session=evse in state.sessions.running,
-            suspended=belief.state is EvseState.SUSPENDED_EVSE,
-            current_ma=belief.highest_ma(now_s),
-            sample_s=None if sample is None else sample.taken_s,
-            bound_by=memory.bound_by,
-            grant_ma=memory.grant_ma,
-        )
-
-    return look

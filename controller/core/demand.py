@@ -51,6 +51,7 @@ def demand_of(
     wish: Wish,
     granted_ma: int,
     failsafe: bool,
+    flex: tuple[int, str] | None,
     now_s: float,
 ) -> Demand:
     """The demand of an EVSE within reach. Without a session it asks for nothing, but its floor counts."""
@@ -69,6 +70,8 @@ def demand_of(
             caps.append((wish.cap_ma, wish.why or "plan"))
         if failsafe:
             caps.append((evse.fallback_ma, "failsafe: meter blind"))
+    if flex is not None:
+        caps.append(flex)
     if desk.limit_ma is not None:
         caps.append((desk.limit_ma, "operator limit"))
     if desk.paused:

@@ -21,7 +21,7 @@ from controller.core.decide import Decision, decide
 from controller.core.model import EvseId, EvseState, Moment, Schedule, Site, Verdict
 from controller.core.planning import PlanRequest, Present
 from controller.core.state import State
-from controller.core.wishes import Wished, apply_wish
+from controller.core.wishes import Wished, apply_flex, apply_wish
 
 URGENT_RISE_MA = 2000  # a meter that rose by this since its last reading is worth a step at once
 
@@ -74,8 +74,22 @@ class Depot:
                 | ev.CommandReplaced()
             ):
                 return self._answered(event, now)
-            case ev.StartWished() | ev.StopWished() | ev.PauseWished() | ev.ResumeWished() | ev.LimitWished():
+            case (
+                ev.StartWished()
+                | ev.StopWished()
+                | ev.PauseWished()
+                | ev.ResumeWished()
+                | ev.LimitWished()
+                | ev.DischargeWished()
+            ):
                 return self._wished(event, now)
+            case ev.FlexWished():
+                return Applied((apply_flex(self._state, event, now),), urgent=True)
+            case ev.FlexEnded():
+                self._state.flex.end()
+                return Applied((Audited(now.utc, event.by, "flex-ended", self.site.name, ""),), urgent=True)
+            case ev.FaultReported() | ev.RecordReceived() | ev.FirmwareReported():
+                return self._diagnosed(event, now)
             case ev.ScheduleSet() | ev.ScheduleCleared() | ev.DepartureSet():
                 return self._planned(event, now)
             case ev.PlanReady():
@@ -158,6 +172,25 @@ class Depot:
             case _:
                 assert_never(event)
         return URGENT
+
+    def _diagnosed(
+        self, event: ev.FaultReported | ev.RecordReceived | ev.FirmwareReported, now: Moment
+    ) -> Applied:
+        match event:
+            case ev.FaultReported():
+                self._state.belief.fault(event)
+                what = "fault" if event.active else "fault-over"
+                subject = event.evse or event.station
+                return Applied(
+                    (Audited(now.utc, event.channel, what, subject, f"{event.code} {event.text}"),)
+                )
+            case ev.RecordReceived():
+                return Applied((self._state.sessions.reconcile(event),))
+            case ev.FirmwareReported():
+                text = f"{event.version} {event.status} {event.text}".rstrip()
+                return Applied((Audited(now.utc, event.channel, "firmware", event.station, text),))
+            case _:
+                assert_never(event)
 
     def _transacted(
         self, event: ev.TokenPresented | ev.TransactionStarted | ev.TransactionEnded, now: Moment

@@ -46,8 +46,8 @@ def dispatch(
 ) -> list[Write]:
     """What to send now, decreases first (largest first). `room_ma`: limit minus background for raising, per resource.
 
-    The law kept here: after every write, the sum of commitments on each resource is within its room, or the write
-    did not add to it.
+    The law kept here: after every raise the sum of commitments on each resource is within its room, or the raise
+    ends at or below what the station does alone.
     """
     down: list[tuple[int, Write]] = []
     up: list[Target] = []
@@ -85,7 +85,9 @@ def _raises(
             continue
         added = max(0, target.grant_ma - account.commitment_ma(now_s))
         uses = grid.uses[target.evse]
-        if added and any(committed[r] + added > room_ma[r] for r in uses):
+        # what is booked now may end sooner than this limit, so it has to fit even where it adds nothing yet
+        above_floor = target.grant_ma > account.floor_ma()
+        if above_floor and any(committed[r] + added > room_ma[r] for r in uses):
             heading = _heading(account, now_s)
             if heading is not None and _half_gone(account, now_s):
                 writes.append(Write(target.evse, heading, False))  # no room yet: keep what it has

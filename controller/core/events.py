@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.core.model import (
+    CircuitId,
     Departure,
     EvseId,
     EvseState,
@@ -182,6 +183,46 @@ class ChannelChanged:
     enabled_by: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FaultReported:
+    """A fault begins (`active`) or ends. `code` in the dictionary's form "F-0421" where it can be read so, else the
+    raw text; `evse` None = the whole station."""
+
+    station: StationId
+    evse: EvseId | None
+    channel: str
+    code: str
+    active: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReceived:
+    """The charger's own record of a finished session (Open Platform). Registers in Wh, energy as a magnitude."""
+
+    evse: EvseId
+    channel: str
+    record: str
+    started: datetime
+    ended: datetime | None
+    energy_wh: int
+    register_start_wh: int | None
+    register_end_wh: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareReported:
+    """Progress of a firmware upgrade: downloading, upgrading, success or failed."""
+
+    station: StationId
+    channel: str
+    version: str
+    status: str
+    progress_pct: int | None = None
+    text: str = ""
+
+
 # --- what became of our commands ------------------------------------------------------------------------------
 
 
@@ -267,6 +308,37 @@ class LimitWished:
 
 
 @dataclass(frozen=True, slots=True)
+class DischargeWished:
+    """V2G: `power_w` positive. A missing duration is one hour, a missing floor 20 % (G-14)."""
+
+    order: str
+    by: str
+    evse: EvseId
+    power_w: int
+    min_soc: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlexWished:
+    """Load flexibility: every EVSE below `circuit` at most `percent` of its rating for `duration_s` (0 = pause).
+    A newer one on the same circuit replaces the older; the lowest of all that apply wins; it ends by itself."""
+
+    order: str
+    by: str
+    circuit: CircuitId
+    percent: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlexEnded:
+    """Ends all flexibility now; the site's own limits stay."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleSet:
     by: str
     evse: EvseId
@@ -331,6 +403,9 @@ Event = (
     | TransactionEnded
     | AccessRefused
     | ChannelChanged
+    | FaultReported
+    | RecordReceived
+    | FirmwareReported
     | CommandSent
     | CommandAccepted
     | CommandRefused
@@ -341,6 +416,9 @@ Event = (
     | PauseWished
     | ResumeWished
     | LimitWished
+    | DischargeWished
+    | FlexWished
+    | FlexEnded
     | ScheduleSet
     | ScheduleCleared
     | DepartureSet

@@ -29,6 +29,10 @@ class Evidence:
     sample_s: float | None
     bound_by: str
     grant_ma: int | None
+    feeding_back: bool = False
+    within_flex: bool | None = (
+        None  # all EVSEs below a circuit obey its flexibility action; None: not all known
+    )
 
 
 @dataclass(slots=True)
@@ -69,6 +73,10 @@ def _is_applied(order: Order, seen: Evidence) -> bool:
             return seen.suspended or quiet or not seen.session
         case "resume":
             return seen.current_ma is not None and seen.current_ma > IDLE_MA
+        case "discharge":
+            return seen.feeding_back
+        case "flex":
+            return seen.within_flex is True
         case _:
             limit = order.limit_ma
             return limit is None or (seen.current_ma is not None and seen.current_ma <= limit + IDLE_MA)
@@ -129,11 +137,11 @@ class Orders:
         for order in self._with(command):
             order.end("failed", now, f"no answer: {reason}")
 
-    def tick(self, look: Callable[[EvseId], Evidence], now: Moment) -> None:
+    def tick(self, look: Callable[[Order], Evidence], now: Moment) -> None:
         """Advance by evidence, give up on what stays unconfirmed, forget what is long done."""
         for order in list(self._orders.values()):
             if order.outcome is None:
-                self._advance(order, look(order.evse), now)
+                self._advance(order, look(order), now)
             elif order.ended_s is not None and now.mono_s > order.ended_s + KEEP_S:
                 del self._orders[order.id]
 

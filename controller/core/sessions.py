@@ -7,11 +7,18 @@ inferred thing is a mark. Energy is the sum of positive register differences tha
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from controller.core.commands import SessionSaved
-from controller.core.events import EvseSample, SessionRestored, TransactionEnded, TransactionStarted
+from controller.core.commands import RecordSaved, SessionSaved
+from controller.core.events import (
+    EvseSample,
+    RecordReceived,
+    SessionRestored,
+    TransactionEnded,
+    TransactionStarted,
+)
 from controller.core.model import EvseId, Moment, Site, StationId, evse_id, station_of
 
 SAVE_EVERY_S = (
@@ -19,6 +26,8 @@ SAVE_EVERY_S = (
 )
 AVAILABLE_GRACE_S = 30.0  # a station that says "available" this long has no session any more
 CLOSED_KEPT = 1000  # days of a full depot; stations repeat a message for minutes
+RECORD_APART_S = 600.0  # a record further from every session than this belongs to none
+CLOSED_KEPT = 500  # ended sessions that late records are compared with
 MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
 
 
@@ -75,6 +84,7 @@ class Sessions:
         self._past: dict[str, Session] = {}  # replayed while a newer one runs, by station/transaction
         # closed lately, oldest first, and whether the station told the stop: what it repeats changes nothing
         self._closed: dict[tuple[StationId, str], bool] = {}
+        self._ended: deque[Session] = deque(maxlen=CLOSED_KEPT)
         self._available_since_s: dict[EvseId, float] = {}
 
     def restore(self, fact: SessionRestored, now: Moment) -> None:
@@ -163,6 +173,24 @@ class Sessions:
         )
         return [self._entry(orphan)]
 
+    def reconcile(self, fact: RecordReceived) -> RecordSaved:
+        """The charger's own record beside the session it belongs to: the one on its EVSE that overlaps it most."""
+        lasting = [s for s in (*self._ended, *self.running.values()) if s.evse == fact.evse]
+        best = max(lasting, key=lambda s: _overlap_s(s, fact), default=None)
+        if best is not None and _overlap_s(best, fact) <= -RECORD_APART_S:
+            best = None
+        return RecordSaved(
+            record=fact.record,
+            evse=fact.evse,
+            session=None if best is None else best.id,
+            started=fact.started,
+            ended=fact.ended,
+            energy_wh=fact.energy_wh,
+            gap_wh=None if best is None else fact.energy_wh - best.energy_wh,
+            register_start_wh=fact.register_start_wh,
+            register_end_wh=fact.register_end_wh,
+        )
+
     def sample(self, fact: EvseSample, now: Moment) -> list[SessionSaved]:
         session = self.running.get(fact.evse)
         if session is None:
@@ -200,6 +228,7 @@ class Sessions:
             self.running.pop(session.evse, None)
         self._remember_closed(self._site.evses[session.evse].station, session.transaction, told=False)
         done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks)
+        self._ended.append(done)
         return self._entry(done)
 
     def _remember_closed(self, station: StationId, transaction: str, *, told: bool) -> None:
@@ -229,3 +258,10 @@ class Sessions:
             stop_reason=session.stop_reason,
             marks=session.marks,
         )
+
+
+def _overlap_s(session: Session, record: RecordReceived) -> float:
+    """Seconds that both have in common; below zero the seconds between them."""
+    end = session.ended or record.ended or record.started
+    record_end = record.ended or record.started
+    return (min(end, record_end) - max(session.started, record.started)).total_seconds()

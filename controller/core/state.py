@@ -7,11 +7,22 @@ from dataclasses import dataclass, field
 from controller.core.belief import Belief
 from controller.core.commitments import Commitments
 from controller.core.demand import Desk
+from controller.core.flex import Flex
 from controller.core.grid import Grid
 from controller.core.model import Departure, EvseId, Plan, Schedule, Site
 from controller.core.orders import Orders
 from controller.core.sessions import Sessions
 from controller.core.supervisor import Alarms
+
+
+@dataclass(frozen=True, slots=True)
+class Discharge:
+    """An ordered discharge. `command` is None until it was sent."""
+
+    power_w: int
+    min_soc: int
+    until_s: float
+    command: str | None = None
 
 
 @dataclass(slots=True)
@@ -23,6 +34,7 @@ class Memory:
     ceiling_ma: int = 0
     start_token: str | None = None  # of a start that was ordered and has not become a transaction yet
     asked_s: float = float("-inf")  # when the last start or stop was sent
+    discharge: Discharge | None = None
     had_session: bool = False  # since the plug went in: an autostart happens once per plug-in
 
 
@@ -36,6 +48,7 @@ class State:
     sessions: Sessions
     orders: Orders
     alarms: Alarms
+    flex: Flex
     desks: dict[EvseId, Desk]
     memory: dict[EvseId, Memory]
     schedules: dict[EvseId, dict[str, Schedule]] = field(default_factory=dict)
@@ -56,6 +69,7 @@ class State:
             sessions=Sessions(site, boot),
             orders=Orders(),
             alarms=Alarms(boot),
+            flex=Flex(),
             desks={evse: Desk() for evse in site.evses},
             memory={evse: Memory() for evse in site.evses},
         )
@@ -69,4 +83,5 @@ class State:
         self.commitments.transaction_ended(evse, now_s)
         self.desks[evse].clear()
         self.memory[evse].grant_ma = 0
+        self.memory[evse].discharge = None
         self.memory[evse].had_session = True

@@ -48,6 +48,8 @@ def conditions(
     yield from _meters(site, belief, now)
     yield from _circuits(site, grid, belief, sights, committed_ma, now)
     yield from _evses(belief, commitments, sessions, now)
+    for (station, evse, code), text in belief.faults.items():
+        yield Condition("fault-code", f"{evse or station} {code}", 2, f"{code} {text}".rstrip())
     for channel in belief.channels.values():
         if channel.state in ("down", "degraded"):
             priority = 2 if channel.state == "down" else 3

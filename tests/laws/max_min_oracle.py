@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import highspy
 import numpy as np
-
 from drawn_sites import Case
 
 SAME_MA = 1e-4  # solver noise: feasibility tolerance 1e-7 on values up to 1e5
@@ -60,7 +59,11 @@ def _program(
     for resource, columns in users.items():
         if columns:
             program.addRow(
-                -highspy.kHighsInf, float(left[resource]), len(columns), np.array(columns), np.ones(len(columns))
+                -highspy.kHighsInf,
+                float(left[resource]),
+                len(columns),
+                np.array(columns),
+                np.ones(len(columns)),
             )
     return program
 
@@ -70,9 +73,7 @@ def _best(program: highspy.Highs, column: int, floors: list[tuple[int, int]]) ->
     columns = program.getNumCol()
     rows = program.getNumRow()
     for n, weight in floors:
-        program.addRow(
-            0.0, highspy.kHighsInf, 2, np.array([n, columns - 1]), np.array([1.0, -float(weight)])
-        )
+        program.addRow(0.0, highspy.kHighsInf, 2, np.array([n, columns - 1]), np.array([1.0, -float(weight)]))
     program.changeColCost(column, 1.0)
     program.run()
     assert program.getModelStatus() == highspy.HighsModelStatus.kOptimal

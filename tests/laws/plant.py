@@ -24,10 +24,57 @@ from controller.core.commands import (
 )
 from controller.core.decide import Decision
 from controller.core.depot import Applied, Depot
-from controller.core.model import EvseId, EvseState, MeterId, Moment, PerPhase, Site, station_of
+from controller.core.model import (
+    SITE,
+    Circuit,
+    CircuitId,
+    Evse,
+    EvseId,
+    EvseState,
+    Link,
+    Meter,
+    MeterId,
+    MeterRole,
+    Moment,
+    PerPhase,
+    Site,
+    StationId,
+    each_phase,
+    station_of,
+)
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FOLLOW_S = 5.0  # a vehicle may take this long to come down (IEC 61851-1)
+LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)
+MAIN = MeterId("main")
+BOARD = CircuitId("board")
+BUILDING_MA = 10_000
+FALLBACK_MA = 6_000
+
+
+def depot_site(metered: bool, limit_ma: int = 60_000) -> Site:
+    """Four stations of 32 A: a board of 40 A with two on L1 and one on all phases, and one at the root."""
+    seats = ((BOARD, (0,)), (BOARD, (1, 2, 0)), (BOARD, (0,)), (SITE, (2, 0, 1)))
+    circuits = {
+        SITE: Circuit(SITE, None, each_phase(limit_ma), MAIN if metered else None, each_phase(BUILDING_MA)),
+        BOARD: Circuit(BOARD, SITE, each_phase(40_000)),
+    }
+    evses = {}
+    for number, (circuit, phases) in enumerate(seats):
+        name = EvseId(f"s{number}/1")
+        evses[name] = Evse(name, StationId(f"s{number}"), circuit, 32_000, 6_000, phases, FALLBACK_MA, LINK)
+    meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)} if metered else {}
+    return Site("law", "UTC", 230_000, circuits, evses, meters)
+
+
+def loads(site: Site, current_ma: dict[EvseId, int]) -> dict[tuple[CircuitId, int], int]:
+    """Per circuit and phase the sum over the EVSEs below it, walked from the meaning of the words."""
+    total = {(circuit, phase): 0 for circuit in site.circuits for phase in range(3)}
+    for evse, current in current_ma.items():
+        for circuit in site.path(site.evses[evse].circuit):
+            for phase in site.evses[evse].phases:
+                total[circuit.id, phase] += current
+    return total
 
 
 @dataclass(frozen=True)
@@ -169,7 +216,12 @@ class Plant:
         if plug.transaction is not None:
             self._comes_down(plug)
             fact = ev.TransactionEnded(
-                station_of(plug.evse), plug.evse, plug.transaction, "EVDisconnected", plug.register_wh, self.now.utc
+                station_of(plug.evse),
+                plug.evse,
+                plug.transaction,
+                "EVDisconnected",
+                plug.register_wh,
+                self.now.utc,
             )
             plug.transaction = plug.limit_ma = None
             self._say(plug, fact, replace(fact, offline=True))

@@ -185,7 +185,9 @@ def line_case(room_a: int, *demands: Demand) -> Case:
 
 
 def seat(number: int, **words: Any) -> Demand:
-    return Demand(**{**dict(evse=f"s{number}/1", min_ma=6_000, cap_ma=32_000, step_ma=1_000, floor_ma=0), **words})
+    return Demand(
+        **{**dict(evse=f"s{number}/1", min_ma=6_000, cap_ma=32_000, step_ma=1_000, floor_ma=0), **words}
+    )
 
 
 @pytest.mark.parametrize(

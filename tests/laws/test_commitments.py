@@ -11,63 +11,16 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from plant import Plant, Plug
+from plant import BOARD, BUILDING_MA, LINK, MAIN, Plant, Plug, depot_site, loads
 
 from controller.core import events as ev
 from controller.core.background import Assumed, Sight
 from controller.core.commands import SetLimit
+from controller.core.commitments import Account
 from controller.core.decide import METER_MARGIN_PCT, Decision
-from controller.core.model import (
-    SITE,
-    Circuit,
-    CircuitId,
-    Evse,
-    EvseId,
-    Link,
-    Meter,
-    MeterId,
-    MeterRole,
-    PerPhase,
-    Site,
-    StationId,
-    each_phase,
-)
+from controller.core.model import SITE, EvseId, PerPhase
 
-LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)
-MAIN = MeterId("main")
-BOARD = CircuitId("board")
-BUILDING_MA = 10_000
-FALLBACK_MA = 6_000
 machine_settings = settings(derandomize=True, max_examples=40, stateful_step_count=50, deadline=None)
-
-
-def depot_site(metered: bool, limit_ma: int = 60_000) -> Site:
-    """Four stations of 32 A: a board of 40 A with two on L1 and one on all phases, and one at the root."""
-    seats = ((BOARD, (0,)), (BOARD, (1, 2, 0)), (BOARD, (0,)), (SITE, (2, 0, 1)))
-    circuits = {
-        SITE: Circuit(SITE, None, each_phase(limit_ma), MAIN if metered else None, each_phase(BUILDING_MA)),
-        BOARD: Circuit(BOARD, SITE, each_phase(40_000)),
-    }
-    evses = {}
-    for number, (circuit, phases) in enumerate(seats):
-        name = EvseId(f"s{number}/1")
-        evses[name] = Evse(
-            name, StationId(f"s{number}"), circuit, 32_000, 6_000, phases, FALLBACK_MA, LINK
-        )
-    meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)} if metered else {}
-    return Site("law", "UTC", 230_000, circuits, evses, meters)
-
-
-def loads(site: Site, current_ma: dict[EvseId, int]) -> dict[tuple[CircuitId, int], int]:
-    """Per circuit and phase the sum over the EVSEs below it, walked from the meaning of the words."""
-    total = {(circuit, phase): 0 for circuit in site.circuits for phase in range(3)}
-    for evse, current in current_ma.items():
-        for circuit in site.path(site.evses[evse].circuit):
-            for phase in site.evses[evse].phases:
-                total[circuit.id, phase] += current
-    return total
-
-
 SEAT = st.sampled_from([EvseId(f"s{n}/1") for n in range(4)])
 
 
@@ -82,19 +35,29 @@ class Mishaps(RuleBasedStateMachine):
     def step(self) -> Decision:
         """One decision, and what holds for every decision."""
         plant = self.plant
-        before = {evse: a.commitment_ma(plant.now_s) for evse, a in self.accounts().items()}
+        before = {evse: self.having_ma(evse) for evse in plant.plugs}
+        booked = {evse: a.commitment_ma(plant.now_s) for evse, a in self.accounts().items()}
         wrote_s = {evse: account.wrote_s for evse, account in self.accounts().items()}
         decision = plant.step()
         assumed = self.assumed()
         after = {evse: a.commitment_ma(plant.now_s) for evse, a in self.accounts().items()}
-        raised = [evse for evse in after if after[evse] > before[evse]]
+        raised = [
+            c.evse for c in decision.commands if isinstance(c, SetLimit) and c.limit_ma > before[c.evse]
+        ]
+        assert {evse for evse in after if after[evse] > booked[evse]} <= set(raised)
         self.check_raises(raised, after, assumed)
         for evse in raised:  # property 12, as far as built: raises keep their distance
             assert plant.now_s >= wrote_s[evse] + LINK.raise_gap_s
         return decision
 
-    def accounts(self):
+    def accounts(self) -> dict[EvseId, Account]:
         return self.plant.depot._state.commitments.accounts
+
+    def having_ma(self, evse: EvseId) -> int:
+        """What it was last told and may still follow, or does alone."""
+        account = self.accounts()[evse]
+        told = account.sent[-1].limit_ma if account.sent else account.accepted_now_ma(self.plant.now_s)
+        return max(account.floor_ma(), told or 0)
 
     def assumed(self) -> Assumed | None:
         tracks = self.plant.depot._state.belief.backgrounds
@@ -243,6 +206,7 @@ class ConstantBuilding(Mishaps):
         for _ in range(160):
             self.plant.now_s += 1.0
             self.all_limits_arrive()
+            self.the_book_is_never_below_the_truth()
             self.no_circuit_is_above_its_limit()
         shares = {e: plug.allowed_ma(self.plant.now_s) for e, plug in self.plant.plugs.items()}
         sums = loads(self.plant.site, shares)
@@ -288,9 +252,7 @@ class MovingBuilding(Mishaps):
 
     def step(self) -> Decision:
         """Property 10: while the meter is late, nobody is sent more than it has, or than it would take alone."""
-        having = {
-            evse: max(a.commitment_ma(self.plant.now_s), a.floor_ma()) for evse, a in self.accounts().items()
-        }
+        having = {evse: self.having_ma(evse) for evse in self.plant.plugs}
         decision = super().step()
         seen = self.assumed()
         assert seen is not None

@@ -1,0 +1,140 @@
+"""The plan by rules: windows first, then least laxity, equal share when nothing is known or the clock is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.core.model import (
+    SITE,
+    Circuit,
+    Departure,
+    Evse,
+    EvseId,
+    Link,
+    Moment,
+    Schedule,
+    ScheduleType,
+    Site,
+    SlotAction,
+    StationId,
+    TimeSlot,
+    Vehicle,
+    VehicleId,
+    Wish,
+    each_phase,
+)
+from controller.core.planning import PlanRequest, Present
+from controller.planner.rules import BANDS_S, CALM_RANK, plan
+
+NOW = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
+LINK = Link("wire", 180, 30, 10, 12)
+ONE, TWO = EvseId("CP1/1"), EvseId("CP2/1")
+VAN = VehicleId("van")
+
+
+def unit(evse: EvseId) -> Evse:
+    return Evse(evse, StationId(evse[:-2]), SITE, 16_000, 6_000, (0, 1, 2), 6_000, LINK)  # 11040 W
+
+
+SITE_ = Site(
+    "depot",
+    "UTC",
+    230_000,
+    {SITE: Circuit(SITE, None, each_phase(63_000))},
+    {ONE: unit(ONE), TWO: unit(TWO)},
+    vehicles={VAN: Vehicle(VAN, 60_000, 11_000, ("T",))},
+)
+
+
+def wish_of(
+    schedules: tuple[Schedule, ...] = (),
+    departure: Departure | None = None,
+    present: Present | None = None,
+    trusted: bool = True,
+) -> Wish | None:
+    departures = {} if departure is None else {departure.target: departure}
+    request = PlanRequest(
+        Moment(0.0, NOW, trusted),
+        SITE_,
+        () if present is None else (present,),
+        {ONE: schedules} if schedules else {},
+        departures,
+    )
+    return plan(request).wishes.get(ONE)
+
+
+def here(energy_wh: int = 0, soc: int | None = None) -> Present:
+    return Present(ONE, VAN, NOW, energy_wh, soc)
+
+
+def night(start_h: int, end_h: int, power_w: int | None = None, target_soc: int | None = None) -> Schedule:
+    slot = TimeSlot(start_h * 60, end_h * 60, SlotAction.CHARGE, power_w)
+    return Schedule("night", ScheduleType.DAILY, True, "UTC", (slot,), target_soc)
+
+
+CALM = Wish(tier=len(BANDS_S), rank=CALM_RANK)
+
+
+def test_nobody_is_known_nobody_is_preferred() -> None:
+    assert wish_of() is None
+    assert wish_of(present=here()) == CALM
+
+
+@pytest.mark.parametrize(
+    ("schedule", "soc", "cap_ma", "why"),
+    [
+        (night(18, 6), None, None, ""),
+        (night(22, 6), None, 0, "outside its charging window"),
+        (night(18, 6, power_w=6_900), None, 10_000, "schedule night"),
+        (night(18, 6, target_soc=80), 79, None, ""),
+        (night(18, 6, target_soc=80), 80, 0, "schedule night: target 80 % reached"),
+        (night(18, 6, target_soc=80), None, None, ""),
+    ],
+)
+def test_a_window_caps(schedule: Schedule, soc: int | None, cap_ma: int | None, why: str) -> None:
+    wish = wish_of((schedule,), present=here(soc=soc))
+    assert wish is not None
+    assert (wish.cap_ma, wish.why) == (cap_ma, why)
+
+
+@pytest.mark.parametrize(
+    ("hours", "need_wh", "tier", "short_wh"),
+    [
+        (2.0, 11_040, 2, 0),  # an hour of work, two hours of time: one hour of laxity
+        (1.2, 11_040, 0, 0),
+        (12.0, 11_040, 4, 0),
+        (1.0, 22_080, 0, 11_040),
+    ],
+)
+def test_the_less_time_to_spare_the_earlier(hours: float, need_wh: int, tier: int, short_wh: int) -> None:
+    departure = Departure(VAN, NOW + timedelta(hours=hours), energy_wh=need_wh)
+    wish = wish_of(departure=departure, present=here())
+    assert wish is not None
+    assert (wish.tier, wish.short_wh) == (tier, short_wh)
+    assert wish.rank == pytest.approx(hours * 3600 - need_wh * 3600 / 11_040)
+
+
+def test_what_is_charged_already_counts() -> None:
+    departure = Departure(ONE, NOW + timedelta(hours=1), energy_wh=10_000)
+    assert wish_of(departure=departure, present=here(energy_wh=10_000)) == CALM
+
+
+def test_a_state_of_charge_needs_a_battery_and_a_measurement() -> None:
+    departure = Departure(VAN, NOW + timedelta(hours=1), soc=80)
+    wish = wish_of(departure=departure, present=here(soc=50))
+    assert wish is not None
+    assert wish.short_wh == 18_000 - 11_040
+    assert wish_of(departure=departure, present=here(soc=None)) == CALM
+
+
+def test_a_departure_in_the_past_is_forgotten() -> None:
+    departure = Departure(VAN, NOW - timedelta(hours=1), energy_wh=10_000)
+    assert wish_of(departure=departure, present=here()) == CALM
+
+
+def test_without_a_trusted_clock_everybody_is_equal() -> None:
+    departure = Departure(VAN, NOW + timedelta(hours=1), energy_wh=10_000)
+    assert wish_of((night(22, 6),), departure, here(), trusted=False) == CALM
+    assert wish_of((night(22, 6),), trusted=False) is None

@@ -1,0 +1,131 @@
+"""Determinism: the same facts at the same moments make the same decisions, bit for bit, also out of a recording."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from plant import FALLBACK_MA, LINK, MAIN, Plant, depot_site
+
+from controller.core import events as ev
+from controller.core.commands import SetLimit
+from controller.core.decide import Decision
+from controller.core.depot import Applied, Depot
+from controller.core.model import EvseId, PerPhase, Site
+from controller.recorder import Recorder, replay
+
+
+class Recorded(Plant):
+    """A plant whose every fact and step is recorded first, as the runtime does it."""
+
+    def __init__(self, site: Site) -> None:
+        self.recorder = Recorder(boot=1)
+        self.decisions: list[Decision] = []
+        super().__init__(site)
+
+    def tell(self, fact: ev.Event) -> Applied:
+        self.recorder.fact(fact, self.now)
+        return super().tell(fact)
+
+    def step(self) -> Decision:
+        self.recorder.step(self.now)
+        decision = super().step()
+        self.decisions.append(decision)
+        return decision
+
+
+def eventful_day(seed: int, seconds: int = 240) -> Recorded:
+    """Mishaps of every kind except a restart of our own (a recording is of one run)."""
+    chance, plant = random.Random(seed), Recorded(depot_site(metered=True))
+    plugs = list(plant.plugs.values())
+    mishaps: list[Callable[[], object]] = [
+        lambda: plant.begin(chance.choice(plugs)),
+        lambda: plant.end(chance.choice(plugs)),
+        lambda: plant.deliver(chance.choice(plugs)),
+        lambda: plant.deliver(chance.choice(plugs), heard=False),
+        lambda: plant.lose(chance.choice(plugs)),
+        lambda: plant.refuse(chance.choice(plugs)),
+        lambda: plant.link_down(chance.choice(plugs)),
+        lambda: plant.link_up(chance.choice(plugs)),
+        lambda: plant.reboot(chance.choice(plugs), chance.random() < 0.5),
+        lambda: plant.tell(ev.LimitWished(f"o{plant.now_s}", "ann", chance.choice(plugs).evse, 10_000)),
+        lambda: plant.tell(ev.PauseWished(f"p{plant.now_s}", "ann", chance.choice(plugs).evse)),
+        lambda: plant.tell(ev.ResumeWished(f"r{plant.now_s}", "ann", chance.choice(plugs).evse)),
+    ]
+    for _ in range(seconds):
+        plant.now_s += 1.0
+        if chance.random() < 0.8:
+            plant.measure(MAIN, PerPhase(*(chance.randrange(0, 30_000) for _ in range(3))))
+        for plug in plugs:
+            if chance.random() < 0.5:
+                plant.deliver(plug)
+        if chance.random() < 0.5:
+            chance.choice(mishaps)()
+        plant.step()
+    return plant
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_recording_replays_to_equal_decisions(seed: int) -> None:
+    plant = eventful_day(seed)
+    lines = plant.recorder.dump().splitlines()
+    again = list(replay(lines, lambda boot, _: Depot(plant.site, str(boot))))
+    assert again == plant.decisions
+    assert sum(len(decision.commands) for decision in again) > 20
+
+
+def test_another_story_makes_other_decisions() -> None:
+    assert eventful_day(1, 60).decisions != eventful_day(2, 60).decisions
+
+
+def test_when_the_controller_dies_every_station_falls_to_its_fallback() -> None:
+    """I13, property 9: every limit that left the box ends by itself."""
+    plant = eventful_day(4)
+    limits = [c for decision in plant.decisions for c in decision.commands if isinstance(c, SetLimit)]
+    assert all(limit.lease_s == LINK.lease_s for limit in limits)
+    plant.now_s += LINK.lease_s + LINK.lease_slack_s + LINK.settle_s
+    assert {plug.allowed_ma(plant.now_s) for plug in plant.plugs.values()} == {FALLBACK_MA}
+
+
+# --- property 13: overdraw is booked -------------------------------------------------------------------------------------
+
+
+def settled_plant() -> Plant:
+    plant = Plant(depot_site(metered=False))
+    for plug in plant.plugs.values():
+        plant.begin(plug)
+    for _ in range(60):
+        plant.now_s += 1.0
+        plant.step()
+        for plug in plant.plugs.values():
+            plant.deliver(plug)
+    return plant
+
+
+def sample(plant: Plant, evse: EvseId, current_ma: int) -> None:
+    plant.tell(ev.EvseSample(evse, "wire", plant.now_s, PerPhase(current_ma, None, None)))
+
+
+def test_a_vehicle_that_draws_too_much_is_booked_at_what_it_draws_until_it_has_behaved() -> None:
+    plant = settled_plant()
+    greedy, others = EvseId("s0/1"), (EvseId("s1/1"), EvseId("s2/1"))
+    book = plant.depot._state.commitments.accounts
+    allowed = plant.plugs[greedy].allowed_ma(plant.now_s)
+    shares = {evse: plant.plugs[evse].allowed_ma(plant.now_s) for evse in others}
+    sample(plant, greedy, allowed + 1_000)
+    assert book[greedy].commitment_ma(plant.now_s) == allowed, "within the tolerance of a meter"
+    sample(plant, greedy, allowed + 8_000)
+    assert book[greedy].commitment_ma(plant.now_s) == allowed + 8_000
+    decision = plant.step()
+    assert {
+        c.evse for c in decision.commands if isinstance(c, SetLimit) and c.limit_ma < shares.get(c.evse, 0)
+    } == {*others}, "the neighbours on its phase make room in the same second"
+    assert "overdraw" in {alarm.kind for alarm in decision.snapshot.alarms}
+    for _ in range(100):
+        plant.now_s += 1.0
+        sample(plant, greedy, 6_000)
+        plant.step()
+        for plug in plant.plugs.values():
+            plant.deliver(plug)
+    assert plant.plugs[others[0]].allowed_ma(plant.now_s) == shares[others[0]]
