@@ -25,9 +25,10 @@ SAVE_EVERY_S = (
     300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
 )
 AVAILABLE_GRACE_S = 30.0  # a station that says "available" this long has no session any more
-CLOSED_KEPT = 1000  # days of a full depot; stations repeat a message for minutes
 RECORD_APART_S = 600.0  # a record further from every session than this belongs to none
-CLOSED_KEPT = 500  # ended sessions that late records are compared with
+CLOSED_KEPT = (
+    500  # ended sessions that late records and repeated messages are compared with: days of a full depot
+)
 MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
 
 

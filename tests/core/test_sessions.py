@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -67,9 +68,10 @@ def told(sessions: Sessions, fact: Fact, second: float) -> list[SessionSaved]:
             return sessions.sample(fact, at(second))
 
 
-def rows(facts: list[tuple[float, Fact]], repeats: int = 0) -> dict[str, SessionSaved]:
+def rows(facts: Sequence[tuple[float, Fact]], repeats: int = 0) -> dict[str, SessionSaved]:
     """What the ledger holds afterwards; the first `repeats` facts are told a second time at the end."""
-    sessions, stored = Sessions(SITE_, "1"), {}
+    sessions = Sessions(SITE_, "1")
+    stored: dict[str, SessionSaved] = {}
     last = max((second for second, _ in facts), default=0.0)
     for second, fact in [*facts, *((last, fact) for _, fact in facts[:repeats])]:
         stored |= {saved.id: saved for saved in told(sessions, fact, second)}

@@ -81,11 +81,11 @@ def forbidden(module: str, name: str) -> str | None:
         if ours and not within(name, *allowed, "ui"):
             return "the ui sees the snapshot only"
     elif within(module, *(f"controller.{part}" for part in SHELL)):
-        if within(name, "ui") or (within(name, "drivers") and not within(name, "drivers.errors")):
-            return "the shell names no driver and no screen"
+        wire = within(name, "drivers") and not within(name, "drivers.errors")
+        return "the shell names no driver and no screen" if wire or within(name, "ui") else None
     elif within(module, "controller.ports", "controller.clock", "drivers.errors"):
-        if ours and not within(name, "controller.core"):
-            return "ports, clock and errors see the core only"
+        inward = not ours or within(name, "controller.core")
+        return None if inward else "ports, clock and errors see the core only"
     return None
 
 

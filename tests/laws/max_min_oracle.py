@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import highspy
 import numpy as np
-from drawn_sites import Case
+from drawn_sites import Case, Resource
 
 SAME_MA = 1e-4  # solver noise: feasibility tolerance 1e-7 on values up to 1e5
 
@@ -43,7 +43,7 @@ def max_min_ma(case: Case) -> list[float]:
 
 
 def _program(
-    case: Case, lowest: list[float], highest: list[float], left: dict[tuple[str, int], int]
+    case: Case, lowest: list[float], highest: list[float], left: dict[Resource, int]
 ) -> highspy.Highs:
     """Columns: one current per EVSE, then the level. One row per resource."""
     program = highspy.Highs()
@@ -52,7 +52,7 @@ def _program(
     for low, high in zip(lowest, highest, strict=True):
         program.addVar(low, high)
     program.addVar(0.0, 1e9)
-    users: dict[tuple[str, int], list[int]] = {resource: [] for resource in left}
+    users: dict[Resource, list[int]] = {resource: [] for resource in left}
     for n, demand in enumerate(case.demands):
         for resource in case.uses(demand.evse):
             users[resource].append(n)

@@ -20,6 +20,7 @@ from controller.core.commands import (
     SessionSaved,
     SetLimit,
     StartCharging,
+    StartDischarge,
     StopCharging,
 )
 from controller.core.decide import Decision
@@ -184,7 +185,7 @@ class Plant:
                 link = self.site.evses[command.evse].link
                 plug.wire.append(OnWire(command, self.now_s + command.lease_s + link.lease_slack_s))
                 self.tell(ev.CommandSent(command.id))
-            case StartCharging() | StopCharging():
+            case StartCharging() | StopCharging() | StartDischarge():
                 self.tell(ev.CommandRefused(command.id, "not here"))
 
     # --- what stations do ------------------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ class Plant:
             if plug.transaction is not None:
                 for phase in self.site.evses[plug.evse].phases:
                     total[phase] += plug.allowed_ma(self.now_s)
-        unknown = PerPhase(None, None, None)
+        unknown: PerPhase[int | None] = PerPhase(None, None, None)
         self.tell(ev.MeterReading(meter, self.now_s, PerPhase(*total), None, unknown))
 
 

@@ -18,7 +18,7 @@ from controller.core.background import Assumed, Sight
 from controller.core.commands import SetLimit
 from controller.core.commitments import Account
 from controller.core.decide import METER_MARGIN_PCT, Decision
-from controller.core.model import SITE, EvseId, PerPhase
+from controller.core.model import SITE, CircuitId, EvseId, PerPhase
 
 machine_settings = settings(derandomize=True, max_examples=40, stateful_step_count=50, deadline=None)
 SEAT = st.sampled_from([EvseId(f"s{n}/1") for n in range(4)])
@@ -28,6 +28,18 @@ class Mishaps(RuleBasedStateMachine):
     """Everything that happens on a site, in any order. Subclasses say what time passing means."""
 
     plant: Plant
+
+    def live(self, seconds: int) -> None:
+        """Time passes, second by second."""
+        raise NotImplementedError
+
+    def open_for_business(self) -> None:
+        """Mishaps are worth more on a busy site: four vehicles, each with a share of its own."""
+        for plug in self.plant.plugs.values():
+            self.plant.begin(plug)
+        for _ in range(25):
+            self.live(1)
+            self.all_limits_arrive()
 
     def plug(self, evse: EvseId) -> Plug:
         return self.plant.plugs[evse]
@@ -152,6 +164,16 @@ class Mishaps(RuleBasedStateMachine):
         self.plant.tell(ev.ResumeWished(f"r{self.plant.now_s}", "ann", evse))
         self.step()
 
+    @rule(circuit=st.sampled_from([SITE, BOARD]), percent=st.sampled_from([0, 20, 50]))
+    def grid_operator_limits(self, circuit: CircuitId, percent: int) -> None:
+        self.plant.tell(ev.FlexWished(f"f{self.plant.now_s}", "grid", circuit, percent, 20.0))
+        decision = self.step()
+        for view in decision.snapshot.evses:
+            below = circuit in {node.id for node in self.plant.site.path(view.circuit)}
+            free = not self.accounts()[view.id].refusals and view.connected and view.session is not None
+            if below and free and view.commanded_ma is not None:
+                assert view.commanded_ma <= 32_000 * percent // 100
+
     def acts_at_once(self, evse: EvseId, decision: Decision) -> None:
         """Property 14: a lower limit is on the wire in the same step, unless the station just refused one."""
         view = next(view for view in decision.snapshot.evses if view.id == evse)
@@ -177,9 +199,9 @@ class ConstantBuilding(Mishaps):
     @initialize()
     def opens(self) -> None:
         self.plant = Plant(depot_site(metered=False))
+        self.open_for_business()
 
-    @rule(seconds=st.integers(1, 30))
-    def time_passes(self, seconds: int) -> None:
+    def live(self, seconds: int) -> None:
         for _ in range(seconds):
             self.plant.now_s += 1.0
             self.step()
@@ -194,10 +216,15 @@ class ConstantBuilding(Mishaps):
             building = BUILDING_MA if circuit == SITE else 0
             assert load + building <= self.plant.site.circuits[circuit].limit_ma[phase], (circuit, phase)
 
+    @rule(seconds=st.integers(1, 30))
+    def time_passes(self, seconds: int) -> None:
+        self.live(seconds)
+
     def teardown(self) -> None:
         """I8: when the mishaps end, every vehicle is under control again and the room is used."""
         if not hasattr(self, "plant"):
             return
+        self.plant.tell(ev.FlexEnded("grid"))
         for plug in self.plant.plugs.values():
             self.plant.link_up(plug)
             self.plant.tell(ev.LimitWished(f"end{plug.evse}", "ann", plug.evse, None))
@@ -223,6 +250,7 @@ class MovingBuilding(Mishaps):
         self.building_ma = PerPhase(5_000, 5_000, 5_000)
         self.silent = False
         self.live(12)
+        self.open_for_business()
 
     def live(self, seconds: int) -> None:
         for _ in range(seconds):

@@ -53,14 +53,18 @@ def eventful_day(seed: int, seconds: int = 240) -> Recorded:
         lambda: plant.tell(ev.PauseWished(f"p{plant.now_s}", "ann", chance.choice(plugs).evse)),
         lambda: plant.tell(ev.ResumeWished(f"r{plant.now_s}", "ann", chance.choice(plugs).evse)),
     ]
-    for _ in range(seconds):
+    for second in range(seconds):
         plant.now_s += 1.0
+        if second % 80 == 20:
+            for plug in plugs:
+                plant.link_up(plug)
+                plant.begin(plug)
         if chance.random() < 0.8:
-            plant.measure(MAIN, PerPhase(*(chance.randrange(0, 30_000) for _ in range(3))))
+            plant.measure(MAIN, PerPhase(*(chance.randrange(0, 15_000) for _ in range(3))))
         for plug in plugs:
             if chance.random() < 0.5:
                 plant.deliver(plug)
-        if chance.random() < 0.5:
+        if chance.random() < 0.2:
             chance.choice(mishaps)()
         plant.step()
     return plant

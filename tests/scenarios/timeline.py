@@ -27,7 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from controller.core import events as ev
-from controller.core.commands import Command, Entry, SessionSaved, SetLimit, StartCharging, StopCharging
+from controller.core.commands import (
+    Command,
+    Entry,
+    SessionSaved,
+    SetLimit,
+    StartCharging,
+    StartDischarge,
+    StopCharging,
+)
 from controller.core.depot import Applied, Depot
 from controller.core.model import (
     SITE,
@@ -89,6 +97,8 @@ def shown(command: Command) -> str:
             return f"{station} limit {command.limit_ma / 1e3:g} A"
         case StartCharging():
             return f"{station} start"
+        case StartDischarge():
+            return f"{station} discharge"
         case StopCharging():
             return f"{station} stop {command.transaction}"
 
@@ -150,7 +160,7 @@ class Stage:
     def read_meter(self) -> None:
         if self.meter_ma is None:
             return
-        reading = PerPhase(self.meter_ma, self.meter_ma, self.meter_ma)
+        reading: PerPhase[int | None] = PerPhase(self.meter_ma, self.meter_ma, self.meter_ma)
         self.tell(ev.MeterReading(MAIN, self.now.mono_s, reading, None, NO_CURRENT))
 
     def order(self) -> str:

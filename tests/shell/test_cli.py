@@ -261,7 +261,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
     def below(at: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         kinds = [action for action in at._actions if isinstance(action, argparse._SubParsersAction)]
-        if not kinds:
+        if not any(kind.required for kind in kinds):
             yield words
         for kind in kinds:
             for name, made in kind.choices.items():

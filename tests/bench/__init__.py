@@ -1,0 +1,1 @@
+"""Numbers, measured and reported, never asserted by the clock of whoever runs the suite: `make bench`."""
