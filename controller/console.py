@@ -24,6 +24,9 @@ from typing import Any
 from controller.core import wire
 from controller.core.events import (
     DepartureSet,
+    DischargeWished,
+    FlexEnded,
+    FlexWished,
     LimitWished,
     PauseWished,
     ResumeWished,
@@ -32,8 +35,10 @@ from controller.core.events import (
     StartWished,
     StopWished,
 )
-from controller.core.model import Departure, EvseId
-from controller.migrations import LedgerError
+from controller.core.flex import LONGEST_S
+from controller.core.model import SITE, CircuitId, Departure, EvseId
+from controller.core.wishes import Wished
+from controller.ledger import LedgerError
 from controller.runtime import Runtime
 from controller.schedule_file import read_schedule, schedule_document
 from drivers.errors import Misconfigured
@@ -64,9 +69,15 @@ class Peer:
 
 
 class Console:
-    """Serves one runtime on one socket path."""
+    """Serves one runtime on one socket path. `more` adds calls to its own, or replaces them: name -> (whether only
+    operators may, the call)."""
 
-    def __init__(self, runtime: Runtime, path: Path) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: Path,
+        more: Mapping[str, tuple[bool, Callable[[Args, Peer], Awaitable[Any]]]] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._path = path
         self._orders = 0
@@ -82,16 +93,21 @@ class Console:
             "pause": (True, self._pause),
             "resume": (True, self._resume),
             "limit": (True, self._limit),
+            "discharge": (True, self._discharge),
+            "flex": (True, self._flex),
+            "flex-end": (True, self._flex_end),
             "schedule-set": (True, self._schedule_set),
             "schedule-clear": (True, self._schedule_clear),
             "depart": (True, self._depart),
+            **(more or {}),
         }
 
     async def run(self) -> None:
         """Serves until cancelled. Raises Misconfigured when the socket cannot be made."""
         server = await self._listen()
         try:
-            await server.serve_forever()
+            # not serve_forever(): from Python 3.12 on that ends only after its last client
+            await asyncio.Event().wait()
         finally:
             server.close()
             for task in self._clients:
@@ -252,6 +268,33 @@ class Console:
             LimitWished(self._next_order(), peer.name, self._evse(args), _whole(args, "limit_ma"))
         )
 
+    async def _discharge(self, args: Args, peer: Peer) -> Any:
+        power_w, duration_s = _whole(args, "power_w"), _whole(args, "duration_s")
+        if not power_w or duration_s == 0:
+            raise Refusal("bad-request", "a discharge needs a power above 0, and a duration above 0 if any")
+        min_soc = _whole(args, "min_soc", most=100)
+        evse = self._evse(args)
+        return await self._order(
+            DischargeWished(self._next_order(), peer.name, evse, power_w, min_soc, duration_s)
+        )
+
+    async def _flex(self, args: Args, peer: Peer) -> Any:
+        circuit, percent = _text(args, "circuit") or SITE, _whole(args, "percent", most=100)
+        duration_s = _whole(args, "duration_s")
+        known = self._runtime.depot.site.circuits
+        if circuit not in known:
+            raise Refusal("unknown-circuit", f"no circuit {circuit!r}; there are {', '.join(known)}")
+        if percent is None or not duration_s or duration_s > LONGEST_S:
+            hours = LONGEST_S / 3600
+            raise Refusal("bad-request", f"flexibility needs a percentage and a duration up to {hours:g} h")
+        return await self._order(
+            FlexWished(self._next_order(), peer.name, CircuitId(circuit), percent, duration_s)
+        )
+
+    async def _flex_end(self, args: Args, peer: Peer) -> Any:
+        await self._runtime.report(FlexEnded(peer.name))
+        return {}
+
     async def _schedule_set(self, args: Args, peer: Peer) -> Any:
         site = self._runtime.depot.site
         try:
@@ -284,7 +327,7 @@ class Console:
         await self._runtime.report(DepartureSet(peer.name, Departure(target, at, energy_wh, soc)))
         return {"target": target}
 
-    async def _order(self, event: StartWished | StopWished | PauseWished | ResumeWished | LimitWished) -> Any:
+    async def _order(self, event: Wished | FlexWished) -> Any:
         await self._runtime.report(event)
         return {"order": event.order}
 

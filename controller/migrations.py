@@ -62,6 +62,31 @@ _FIRST_LEDGER = (
 )
 
 
+@ledger()
+def egress_and_consent(db: Database) -> None:
+    """What left the site over the Open Platform, and the customer's decisions about its channels."""
+    for statement in _EGRESS_AND_CONSENT:
+        db.conn.execute(statement)
+
+
+# egress_open holds requests under way; an answered one moves to `egress`, whose rows are never changed.
+# egress.id has no holes above egress_cut, where a long history was shortened: a removed row shows.
+_EGRESS_AND_CONSENT = (
+    """CREATE TABLE egress_open (
+        ref INTEGER PRIMARY KEY, at TEXT NOT NULL, channel TEXT NOT NULL, host TEXT NOT NULL,
+        operation TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, fields TEXT NOT NULL) STRICT""",
+    """CREATE TABLE egress (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, channel TEXT NOT NULL, host TEXT NOT NULL,
+        operation TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, fields TEXT NOT NULL, bytes INTEGER,
+        status INTEGER, hash TEXT NOT NULL) STRICT""",
+    "CREATE INDEX egress_at ON egress (at)",
+    "CREATE TABLE egress_cut (id INTEGER NOT NULL, hash TEXT NOT NULL) STRICT",
+    """CREATE TABLE consents (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, channel TEXT NOT NULL, enabled INTEGER NOT NULL,
+        by TEXT NOT NULL, purposes TEXT NOT NULL) STRICT""",
+)
+
+
 @telemetry()
 def first_telemetry(db: Database) -> None:
     """One wide row per point and sample, clustered by time: rows arrive and expire in key order, no other index."""

@@ -20,8 +20,10 @@ from controller.core.events import (
     CommandReplaced,
     DepartureSet,
     Event,
-    FallbackStored,
+    FallbackRestored,
     PlanReady,
+    RecordReceived,
+    ScheduleCleared,
     ScheduleSet,
     SessionRestored,
     TransactionEnded,
@@ -50,6 +52,15 @@ RAISE_KEEPS_S = (
 )
 RESTART_S = (1.0, 30.0)  # pause before a failed driver runs again: first, longest
 BY_LEDGER = "ledger"
+# whoever reports one of these is told "stored", and each may change the plan
+RELIED_ON = (
+    TransactionStarted,
+    TransactionEnded,
+    RecordReceived,
+    ScheduleSet,
+    ScheduleCleared,
+    DepartureSet,
+)
 
 Planner = Callable[[PlanRequest], Plan]
 
@@ -87,9 +98,7 @@ class Runtime:
         self._wake = asyncio.Event()
         self._plan_wanted = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._newest: dict[
-            EvseId, str
-        ] = {}  # the newest limit per EVSE: older ones still waiting are dropped
+        self._newest: dict[EvseId, str] = {}  # newest limit per EVSE: an older one still waiting is dropped
         self._ceilings: dict[EvseId, int] = {}  # committed: what a restart would budget for
         self._waiting: set[asyncio.Task[None]] = set()
         self._ready = False
@@ -99,7 +108,7 @@ class Runtime:
 
     async def report(self, event: Event) -> Applied:
         """Hand a fact to the depot; returns once everything it caused is committed, where somebody relies on it."""
-        relied_on = isinstance(event, TransactionStarted | TransactionEnded)
+        relied_on = isinstance(event, RELIED_ON)
         if relied_on:
             event = await self._numbered(event)
         now = self.clock.now()
@@ -107,9 +116,8 @@ class Runtime:
         applied = self.depot.apply(event, now)
         if applied.urgent:
             self._wake.set()
-        if relied_on or isinstance(event, ScheduleSet | DepartureSet):
-            self._plan_wanted.set()
         if relied_on:
+            self._plan_wanted.set()
             # with no entries too: a repeated message waits for what the first one caused
             await asyncio.shield(self._append(applied.entries))
         elif applied.entries:
@@ -147,7 +155,7 @@ class Runtime:
         """What the ledger remembers becomes facts, before anything else happens."""
         for evse, limit_ma in known.fallbacks.items():
             if limit_ma is not None:
-                await self._remember(FallbackStored(evse, BY_LEDGER, limit_ma))
+                await self._remember(FallbackRestored(evse, limit_ma))
         self._ceilings.update(known.ceilings)
         for evse, ceiling_ma in known.ceilings.items():
             await self._remember(CeilingRestored(evse, ceiling_ma))
@@ -247,7 +255,9 @@ class Runtime:
         self.recorder.step(now)
         decision = self.depot.step(now)
         limits = [command for command in decision.commands if isinstance(command, SetLimit)]
-        raises = [limit for limit in limits if limit.limit_ma > self._ceilings.get(limit.evse, 0)]
+        raises = [
+            limit for limit in limits if limit.raises or limit.limit_ma > self._ceilings.get(limit.evse, 0)
+        ]
         # the core saves a ceiling once; while that is not committed, its next raise needs one of its own
         missing = [CeilingSaved(limit.evse, limit.limit_ma) for limit in raises if not limit.raises]
         entries = (*decision.entries, *missing)

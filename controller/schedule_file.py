@@ -134,7 +134,7 @@ def _power(document: Mapping[str, Any], where: str) -> int | None:
         return None
     try:
         power_w = parse_power_w(value) if isinstance(value, str) else -1
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}power_limit: {error}") from None
     if power_w < 0:
         raise ValueError(f'{where}power_limit: write it like "7 kW"')

@@ -40,6 +40,35 @@ def limit(options: argparse.Namespace) -> int:
     return _order(options, "limit", limit_ma=options.limit_ma)
 
 
+def discharge(options: argparse.Namespace) -> int:
+    return _order(
+        options,
+        "discharge",
+        power_w=options.power_w,
+        min_soc=options.min_soc,
+        duration_s=options.duration_s,
+    )
+
+
+def flex_limit(options: argparse.Namespace) -> int:
+    return _flex(options, options.percent)
+
+
+def flex_pause(options: argparse.Namespace) -> int:
+    return _flex(options, 0)
+
+
+def flex_end(options: argparse.Namespace) -> int:
+    ask(options, "flex-end")
+    print("flexibility ended; the site's own limits stay")
+    return 0
+
+
+def _flex(options: argparse.Namespace, percent: int) -> int:
+    wish = {"circuit": options.circuit, "percent": percent, "duration_s": options.duration_s}
+    return asyncio.run(_follow(Client(socket_path(options)), "flex", options.circuit, wish))
+
+
 def schedule_list(options: argparse.Namespace) -> int:
     found = ask(options, "schedule-list", evse=options.evse)["schedules"]
     if options.json:
@@ -112,10 +141,11 @@ def _departure(text: str, zone: ZoneInfo) -> datetime:
 
 
 def _order(options: argparse.Namespace, name: str, **args: object) -> int:
-    return asyncio.run(_follow(Client(socket_path(options)), name, {"evse": options.evse, **args}))
+    wish = {"evse": options.evse, **args}
+    return asyncio.run(_follow(Client(socket_path(options)), name, options.evse, wish))
 
 
-async def _follow(client: Client, name: str, args: dict[str, object]) -> int:
+async def _follow(client: Client, name: str, subject: str, args: dict[str, object]) -> int:
     """Hands the order over and prints each stage as it is reached."""
     order = (await client.call(name, **args))["order"]
     shown = 0
@@ -134,6 +164,6 @@ async def _follow(client: Client, name: str, args: dict[str, object]) -> int:
                 print(view.reason)
             return 0
         if view.outcome is not None:
-            print(f"depot: {name} {args['evse']} {view.outcome}: {view.reason}", file=sys.stderr)
+            print(f"depot: {name} {subject} {view.outcome}: {view.reason}", file=sys.stderr)
             return 1
     raise AssertionError("a watch never ends")

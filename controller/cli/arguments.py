@@ -7,11 +7,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from controller.core.units import parse_current_ma, parse_duration_s, parse_energy_wh
+from controller.core.units import parse_current_ma, parse_duration_s, parse_energy_wh, parse_power_w
 
 SOON = (
-    "alarms", "backup", "diagnose", "discharge", "egress", "firmware", "flex", "log", "meter", "plan", "restore",
-    "roster", "simulate", "tokens", "verify", "why",
+    "alarms", "backup", "log", "meter", "plan", "restore", "roster", "simulate", "tokens", "verify", "why",
 )  # fmt: skip
 
 
@@ -24,7 +23,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _serving(commands)
     _looking(commands)
+    _diagnosing(commands)
     _acting(commands)
+    _feeding_back(commands)
+    _flexing(commands)
     _planning(commands)
     for name in SOON:
         later = commands.add_parser(name, help="not available yet")
@@ -122,11 +124,74 @@ def _looking(commands: Any) -> None:
     channels = _command(
         commands,
         "channels",
-        _lazy("looks", "channels"),
-        "the channels to chargers and platforms",
+        _lazy("egress", "channels"),
+        "the channels to chargers and platforms, and the customer's switch for the second backend",
         "depot channels --json",
     )
-    for made in (status, sessions, channels):
+    egress = _command(
+        commands,
+        "egress",
+        _lazy("egress", "egress"),
+        "every request that left the site, with its fields",
+        "depot egress --since 24h --json",
+    )
+    egress.add_argument("--since", metavar="T", help='a time (2026-11-22T18:00) or a span back ("24h")')
+    for made in (status, sessions, channels, egress):
+        _json(made)
+        _socket(made)
+    _switching(channels.add_subparsers(metavar="[disable|enable]"))
+
+
+def _switching(kinds: Any) -> None:
+    disable = _command(
+        kinds,
+        "disable",
+        _lazy("egress", "disable"),
+        "close a channel of the second backend and keep it closed",
+        "depot channels disable open-platform",
+    )
+    enable = _command(
+        kinds,
+        "enable",
+        _lazy("egress", "enable"),
+        "open it again, for purposes the config allows",
+        'depot channels enable open-platform --by "J. de Vries" --purpose monitor',
+    )
+    enable.add_argument("--by", required=True, metavar="NAME", help="who consents")
+    enable.add_argument(
+        "--purpose",
+        dest="purposes",
+        action="append",
+        required=True,
+        metavar="P",
+        help="what for; may be given more than once: monitor, control, flexibility, v2g, diagnostics, firmware",
+    )
+    for made in (disable, enable):
+        made.add_argument("channel", help="open-platform, or one of its channels like open-platform/cloud")
+        # SUPPRESS: what stands before "disable" must not be overwritten by a default
+        made.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def _diagnosing(commands: Any) -> None:
+    diagnose = _command(
+        commands,
+        "diagnose",
+        _lazy("diagnose", "diagnose"),
+        "what is wrong with a station, what it means and what to do",
+        "depot diagnose CP001",
+    )
+    diagnose.add_argument("station")
+    kinds = commands.add_parser("firmware", help="firmware of the stations").add_subparsers(
+        metavar="WHAT", required=True
+    )
+    status = _command(
+        kinds,
+        "status",
+        _lazy("diagnose", "firmware_status"),
+        "every station's firmware, and whether it may have a second backend",
+        "depot firmware status --json",
+    )
+    for made in (diagnose, status):
         _json(made)
         _socket(made)
 
@@ -171,6 +236,70 @@ def _acting(commands: Any) -> None:
         made.append(act)
     for act in made:
         _socket(act)
+
+
+def _feeding_back(commands: Any) -> None:
+    discharge = _command(
+        commands,
+        "discharge",
+        _lazy("acts", "discharge"),
+        "feed energy from a vehicle back (V2G)",
+        'depot discharge CP001/1 --power "5 kW" --min-soc 40 --for 30m',
+    )
+    discharge.add_argument("evse")
+    discharge.add_argument(
+        "--power",
+        dest="power_w",
+        type=_power,
+        required=True,
+        metavar="POWER",
+        help='at most this, like "5 kW"',
+    )
+    discharge.add_argument(
+        "--min-soc",
+        type=_percent,
+        metavar="PERCENT",
+        help="not below this state of charge (default and least 20)",
+    )
+    discharge.add_argument(
+        "--for", dest="duration_s", type=_span, metavar="DURATION", help='stop after this long (default "1h")'
+    )
+    _socket(discharge)
+
+
+def _flexing(commands: Any) -> None:
+    flex = commands.add_parser("flex", help="load flexibility: less for a while, then as before by itself")
+    kinds = flex.add_subparsers(metavar="WHAT", required=True)
+    limit = _command(
+        kinds,
+        "limit",
+        _lazy("acts", "flex_limit"),
+        "limit every EVSE to a share of its rating",
+        "depot flex limit 50 --for 30m --circuit row_a",
+    )
+    limit.add_argument(
+        "percent", type=_percent, metavar="PERCENT", help="0 to 100; less than the minimum pauses"
+    )
+    pause = _command(
+        kinds, "pause", _lazy("acts", "flex_pause"), "pause every EVSE", "depot flex pause --for 10m"
+    )
+    for made in (limit, pause):
+        made.add_argument(
+            "--for",
+            dest="duration_s",
+            type=_span,
+            required=True,
+            metavar="DURATION",
+            help='how long, like "30m"; 4 h at most',
+        )
+        where = made.add_mutually_exclusive_group()
+        where.add_argument(
+            "--site", dest="circuit", action="store_const", const="site", help="the whole site (default)"
+        )
+        where.add_argument("--circuit", metavar="CIRCUIT", help="only what hangs below this circuit")
+        made.set_defaults(circuit="site")
+        _socket(made)
+    _socket(_command(kinds, "end", _lazy("acts", "flex_end"), "end all flexibility now", "depot flex end"))
 
 
 def _planning(commands: Any) -> None:
@@ -235,7 +364,15 @@ def _with_unit(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 _current = _with_unit(parse_current_ma)
 _energy = _with_unit(parse_energy_wh)
+_power = _with_unit(parse_power_w)
 _duration = _with_unit(lambda text: int(parse_duration_s(text)))
+
+
+def _span(text: str) -> int:
+    seconds: int = _duration(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is shorter than a second')
+    return seconds
 
 
 def _current_or_none(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Commands that only look: status, sessions, channels, version."""
+"""Commands that only look: status, sessions, version."""
 
 from __future__ import annotations
 
@@ -97,20 +97,6 @@ def _all_sessions(options: argparse.Namespace, since: str | None, until: str | N
         rows += page["sessions"]
         more = page["more"]
     return rows
-
-
-def channels(options: argparse.Namespace) -> int:
-    found = ask(options, "channels")["channels"]
-    if options.json:
-        return _print_json(found)
-    table(
-        ("CHANNEL", "STATE", "HOST", "REGION", "ENABLED BY", "TEXT"),
-        (
-            (c["id"], c["state"], c.get("host"), c.get("region"), c.get("enabled_by"), c.get("text"))
-            for c in found
-        ),
-    )
-    return 0
 
 
 def version(options: argparse.Namespace) -> int:

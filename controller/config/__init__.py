@@ -16,7 +16,6 @@ from controller.config.channels import (
     OCPP_KEYS,
     OCPP_LATER,
     OPEN_PLATFORM_KEYS,
-    OPEN_PLATFORM_LATER,
     read_ocpp,
     read_open_platform,
 )
@@ -30,6 +29,7 @@ from controller.config.circuits import (
     read_head,
     read_meters,
 )
+from controller.config.files import path_below, socket_path
 from controller.config.lines import key_lines
 from controller.config.report import describe
 from controller.config.stations import read_stations, read_vehicles
@@ -43,10 +43,12 @@ from controller.config.types import (
     MeterConfig,
     OcppConfig,
     OcppStation,
+    OnsiteClient,
+    OnsiteConfig,
+    OnsiteStation,
     OpenPlatformConfig,
     Problem,
 )
-from controller.config.values import path_below, socket_path
 from controller.core.model import Meter, Site
 
 __all__ = [
@@ -58,6 +60,9 @@ __all__ = [
     "MeterConfig",
     "OcppConfig",
     "OcppStation",
+    "OnsiteClient",
+    "OnsiteConfig",
+    "OnsiteStation",
     "OpenPlatformConfig",
     "Problem",
     "describe",
@@ -135,7 +140,7 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
     if (table := root.table("ocpp", OCPP_KEYS, OCPP_LATER)) is not None:
         ocpp, accept_unknown_tokens = read_ocpp(table, stations)
     open_platform = None
-    if (table := root.table("open_platform", OPEN_PLATFORM_KEYS, OPEN_PLATFORM_LATER)) is not None:
+    if (table := root.table("open_platform", OPEN_PLATFORM_KEYS)) is not None:
         open_platform = read_open_platform(table, stations, path.parent)
     storage_path, control_socket = _read_places(root, path.parent)
     head = SiteHead("", "", DEFAULT_VOLTAGE_MV) if site_table is None else read_head(site_table)

@@ -1,26 +1,36 @@
 """[ocpp] and [open_platform]: the two ways to stations, and the customer's consent to the second.
 
 Owns what a channel needs as a whole; what one station says about its channel is in `stations`. Source:
-INTERFACE section 3, DESIGN section 6; consent and region: GAPS G-24, G-25.
+INTERFACE section 3, DESIGN section 6; consent and region: GAPS G-24, G-25; plain HTTP: REFERENCE section 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from controller.config.files import certificate_file, key_file, secret
 from controller.config.stations import Stations
 from controller.config.table import Table
-from controller.config.types import CloudConfig, CloudStation, OcppConfig, OpenPlatformConfig
+from controller.config.types import (
+    CloudConfig,
+    CloudStation,
+    OcppConfig,
+    OnsiteClient,
+    OnsiteConfig,
+    OnsiteStation,
+    OpenPlatformConfig,
+)
 from controller.config.values import (
     Wrong,
     base_url,
     flag,
+    identifier,
+    is_loopback,
     listen,
     nearest,
     one_of,
     quoted,
-    secret,
     text,
     texts,
 )
@@ -29,10 +39,16 @@ from controller.core.model import StationId
 OCPP_KEYS = "listen unknown_tokens"
 _NO_TLS = "leave it out and keep the stations on a network of their own"
 OCPP_LATER = {"tls_listen": _NO_TLS, "tls_cert": _NO_TLS, "tls_key": _NO_TLS, "client_ca": _NO_TLS}
-OPEN_PLATFORM_KEYS = "mode enabled_by purposes cloud"
-OPEN_PLATFORM_LATER = {"onsite": "use [open_platform.cloud], or OCPP on site"}
+OPEN_PLATFORM_KEYS = "mode enabled_by purposes cloud onsite"
 CLOUD_KEYS = "base_url region client_id client_secret_file site_ids sign_requests"
+ONSITE_KEYS = "listen tls_cert tls_key clients"
+CLIENT_KEYS = "id secret_file scopes"
 PURPOSES = ("monitor", "control", "flexibility", "v2g", "diagnostics", "firmware")
+SCOPES = ("read", "write")
+_LINKS = {  # what its table needs, and what a station on it says
+    "cloud": ("base_url, region and client_id", '{ device_id = "...", link = "cloud" }'),
+    "onsite": ("listen", '{ serial = "...", model = "...", link = "onsite" }'),
+}
 
 
 def read_ocpp(table: Table, stations: Stations) -> tuple[OcppConfig | None, bool]:
@@ -46,20 +62,34 @@ def read_open_platform(table: Table, stations: Stations, base: Path) -> OpenPlat
     """The second channel; None when consent is missing or incomplete."""
     mode = table.required("mode", one_of("sole", "companion"), '"sole"')
     enabled_by = table.required("enabled_by", text, '"NAME, DATE" of the customer\'s consent')
-    purposes = table.required("purposes", _purposes, '["monitor", "control"]')
-    if not stations.platform_linked:
-        table.findings.note(
-            table.path,
-            "no station is linked to the Open Platform",
-            'add open_platform = { device_id = "...", link = "cloud" } to a station, or remove this table',
-        )
-    if "cloud" not in table and "onsite" not in table:
-        table.note("cloud", "is missing", "add [open_platform.cloud] with base_url, region and client_id")
+    purposes = table.required(
+        "purposes", _words(PURPOSES, "purpose", '["monitor", "control"]'), '["monitor", "control"]'
+    )
+    _note_links(table, stations.links)
     below = table.table("cloud", CLOUD_KEYS)
     cloud = None if below is None else _cloud(below, base, stations.cloud)
+    below = table.table("onsite", ONSITE_KEYS)
+    onsite = None if below is None else _onsite(below, base, stations.onsite)
     if mode is None or enabled_by is None or purposes is None:
         return None
-    return OpenPlatformConfig(mode, enabled_by, purposes, cloud)
+    return OpenPlatformConfig(mode, enabled_by, purposes, cloud, onsite)
+
+
+def _note_links(table: Table, links: Collection[str | None]) -> None:
+    """Every link a station names has its table, and every table a station."""
+    if not links:
+        example = f"add open_platform = {_LINKS['cloud'][1]} to a station, or remove this table"
+        table.findings.note(table.path, "no station is linked to the Open Platform", example)
+    present = [link for link in _LINKS if link in table]
+    wanted = set(links) - {None}
+    if not wanted and not present:
+        wanted = {"cloud"}
+    for link, (needs, example) in _LINKS.items():
+        if link in wanted and link not in present:
+            table.note(link, "is missing", f"add [open_platform.{link}] with {needs}")
+        elif link in present and links and link not in wanted and None not in links:
+            advice = f"add open_platform = {example} to a station, or remove this table"
+            table.note(link, "no station is linked to it", advice)
 
 
 def _cloud(table: Table, base: Path, stations: Mapping[StationId, CloudStation]) -> CloudConfig | None:
@@ -68,23 +98,56 @@ def _cloud(table: Table, base: Path, stations: Mapping[StationId, CloudStation])
     client_id = table.required("client_id", text, '"depot-noord"')
     client_secret = table.required("client_secret_file", secret(base), '"platform.secret"')
     site_ids = table.optional("site_ids", texts, ())
-    if table.optional("sign_requests", flag, False):
-        table.findings.not_yet((*table.path, "sign_requests"), "write false")
+    sign_requests = table.optional("sign_requests", flag, False)
     if url is None or region is None or client_id is None or client_secret is None:
         return None
-    return CloudConfig(url, region, client_id, client_secret, site_ids, stations)
+    return CloudConfig(url, region, client_id, client_secret, site_ids, sign_requests, stations)
 
 
-def _purposes(value: object) -> frozenset[str]:
-    words = texts(value)
-    if not words:
-        raise Wrong(
-            "an empty list allows nothing", 'list what the customer agreed to, like ["monitor", "control"]'
+def _onsite(table: Table, base: Path, stations: Mapping[StationId, OnsiteStation]) -> OnsiteConfig | None:
+    address = table.required("listen", listen, '"0.0.0.0:8444"')
+    cert = table.optional("tls_cert", certificate_file(base), None)
+    key = table.optional("tls_key", key_file(base), None)
+    with_tls = "tls_cert" in table or "tls_key" in table
+    for name, example in (("tls_cert", "server.pem"), ("tls_key", "server.key")):
+        if with_tls and name not in table:
+            table.note(name, "is missing", f'write {name} = "{example}" too')
+    if address is not None and not with_tls and not is_loopback(address[0]):
+        table.note(
+            "tls_cert",
+            f"is missing: plain HTTP on {address[0]} would show every secret to the network",
+            'write tls_cert = "server.pem" and tls_key = "server.key", or listen on "127.0.0.1:8444"',
         )
-    for word in words:
-        if word not in PURPOSES:
-            raise Wrong(
-                f"{quoted(word)} is not a purpose",
-                nearest(word, PURPOSES, f"known purposes: {', '.join(PURPOSES)}"),
-            )
-    return frozenset(words)
+    clients = [_client(row, base) for row in table.rows("clients", CLIENT_KEYS)]
+    known = tuple(client for client in clients if client is not None)
+    names = [client.id for client in known]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        table.note("clients", f"{quoted(name)} stands here twice", "give each client its own id and secret")
+    if address is None:
+        return None
+    return OnsiteConfig(*address, cert, key, known, stations)
+
+
+def _client(table: Table, base: Path) -> OnsiteClient | None:
+    name = table.required("id", identifier, '"ems"')
+    word = table.required("secret_file", secret(base), '"ems.secret"')
+    scopes = table.required("scopes", _words(SCOPES, "scope", '["read", "write"]'), '["read", "write"]')
+    return None if name is None or word is None or scopes is None else OnsiteClient(name, word, scopes)
+
+
+def _words(known: Sequence[str], kind: str, example: str) -> Callable[[object], frozenset[str]]:
+    """One or more of the `known` words."""
+
+    def read(value: object) -> frozenset[str]:
+        words = texts(value)
+        if not words:
+            raise Wrong("an empty list allows nothing", f"list what is agreed to, like {example}")
+        for word in words:
+            if word not in known:
+                raise Wrong(
+                    f"{quoted(word)} is not a {kind}",
+                    nearest(word, known, f"known {kind}s: {', '.join(known)}"),
+                )
+        return frozenset(words)
+
+    return read

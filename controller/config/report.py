@@ -108,7 +108,8 @@ def _stations(config: Config) -> list[str]:
 def _way(config: Config, evse: Evse) -> str:
     if config.ocpp is not None and evse.station in config.ocpp.stations:
         return "ocpp, INSECURE" if config.ocpp.stations[evse.station].allow_insecure else "ocpp"
-    return "cloud, autostart" if evse.autostart else "cloud"
+    link = evse.link.channel.partition("/")[2]
+    return f"{link}, autostart" if evse.autostart else link
 
 
 def _vehicles(config: Config) -> list[str]:
@@ -128,7 +129,15 @@ def _channels(config: Config) -> list[str]:
         rows.append(f"open-platform  mode {platform.mode}, enabled by {platform.enabled_by}")
         rows.append(f"  allowed: {', '.join(sorted(platform.purposes))}")
         if (cloud := platform.cloud) is not None:
-            rows.append(f"  cloud {cloud.base_url}, region {cloud.region}, {_count(cloud.stations)}")
+            signed = ", requests signed" if cloud.sign_requests else ""
+            rows.append(f"  cloud {cloud.base_url}, region {cloud.region}, {_count(cloud.stations)}{signed}")
+        if (onsite := platform.onsite) is not None:
+            scheme = "http (this machine only)" if onsite.tls_cert is None else "https"
+            rows.append(
+                f"  onsite listens on {scheme} {onsite.host}:{onsite.port}, {_count(onsite.stations)}"
+            )
+            for client in onsite.clients:
+                rows.append(f"    client {client.id} may {' and '.join(sorted(client.scopes))}")
     return rows or ["none: nothing is controlled"]
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.config.circuits import ALL_PHASES
+from controller.config.files import secret
 from controller.config.table import Table
-from controller.config.types import CloudStation, OcppStation
+from controller.config.types import CloudStation, OcppStation, OnsiteStation
 from controller.config.values import (
+    Wrong,
     current_ma,
     energy_wh,
     flag,
@@ -25,7 +27,6 @@ from controller.config.values import (
     positive_current_ma,
     power_w,
     quoted,
-    secret,
     text,
     texts,
 )
@@ -54,9 +55,22 @@ CLOUD_LINK = Link(
     lease_ends_with_transaction=False,
     settle_s=15,
 )
+# A limit goes out as soon as the charger's poll is open and lies over its start power until its own duration is over,
+# session or not. It expires unread after the slack less 5 s, so the lease never begins later than that. Short, because
+# what a vehicle that left was allowed still counts until lease and slack are over.
+ONSITE_LINK = Link(
+    "open-platform/onsite",
+    lease_s=120,
+    lease_slack_s=40,
+    raise_gap_s=10,
+    answer_s=20,
+    lease_ends_with_transaction=False,
+    settle_s=10,
+)
 
 _EVSE_NUMBER = re.compile(r"[1-9][0-9]{0,2}")
 _LONGEST_TOKEN = 36  # IdTokenType of OCPP 2.0.1
+_LONGEST_NAME = 128
 
 
 @dataclass(slots=True)
@@ -66,25 +80,31 @@ class Stations:
     evses: dict[EvseId, Evse] = field(default_factory=dict)
     ocpp: dict[StationId, OcppStation] = field(default_factory=dict)
     cloud: dict[StationId, CloudStation] = field(default_factory=dict)
+    onsite: dict[StationId, OnsiteStation] = field(default_factory=dict)
     complete: bool = True  # every EVSE in the file is in `evses`
-    platform_linked: bool = False  # some station names the Open Platform
+    links: set[str | None] = field(
+        default_factory=set
+    )  # to the Open Platform, right or wrong; None: not readable
 
 
 def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Stations:
     """`circuits`: every id a station may name."""
     tables = list(root.tables("station", STATION_KEYS))
     stations = Stations(complete=len(tables) == len(root.names("station")))
-    devices: dict[str, str] = {}
+    owners: dict[tuple[str, str], str] = {}
     for name, table in tables:
         station = StationId(name)
-        autostart = False
+        link, autostart = CLOUD_LINK, False
         if (ocpp := table.table("ocpp", OCPP_LINK_KEYS)) is not None:
             stations.ocpp[station] = _ocpp_station(ocpp, station, base)
+            link = OCPP_LINK
         if (platform := table.table("open_platform", OPEN_PLATFORM_LINK_KEYS)) is not None:
-            stations.platform_linked = True
             autostart = platform.optional("autostart", flag, False)
-            if (cloud := _cloud_station(platform, station, devices)) is not None:
-                stations.cloud[station] = cloud
+            kind = platform.required("link", one_of("cloud", "onsite"), '"cloud"')
+            stations.links.add(kind)
+            if kind == "onsite":
+                link = ONSITE_LINK
+            _read_platform_station(platform, kind, station, owners, stations)
         _note_channels(root, table, name)
         if "circuit" not in table:
             table.note("circuit", "is missing", 'name the circuit that feeds this station, or "site"')
@@ -93,7 +113,6 @@ def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Station
         fallback_ma = table.required(
             "fallback", current_ma, '"6 A", what each EVSE may draw alone; "0 A" pauses'
         )
-        link = OCPP_LINK if "ocpp" in table else CLOUD_LINK
         _read_evses(_Box(station, table, circuit, fallback_ma, link, autostart), stations)
     return stations
 
@@ -169,25 +188,42 @@ def _ocpp_station(table: Table, station: StationId, base: Path) -> OcppStation:
     return OcppStation(station, password, insecure, version)
 
 
-def _cloud_station(table: Table, station: StationId, devices: dict[str, str]) -> CloudStation | None:
-    link = table.required("link", one_of("cloud", "onsite"), '"cloud"')
-    if link == "onsite":
-        table.findings.not_yet(
-            (*table.path, "link"), 'write link = "cloud" with the device_id of the platform'
-        )
-        return None
-    for key in ("serial", "model"):
-        if key in table:
-            table.note(key, 'belongs to link = "onsite"', "remove it")
-    device = table.required("device_id", text, '"dvc_1"')
-    if device is None:
-        return None
-    other = devices.setdefault(device, station)
+def _read_platform_station(
+    table: Table, link: str | None, station: StationId, owners: dict[tuple[str, str], str], stations: Stations
+) -> None:
+    """`owners`: the station that has each device id and each serial number already."""
+    mine = {"cloud": ("device_id",), "onsite": ("serial", "model")}
+    for other, keys in mine.items():
+        for key in keys:
+            if link not in (None, other) and key in table:
+                table.note(key, f'belongs to link = "{other}"', "remove it")
+    if link == "cloud":
+        device = table.required("device_id", text, '"dvc_1"')
+        if device is not None:
+            _note_twice(table, "device_id", device, station, owners)
+            stations.cloud[station] = CloudStation(station, device)
+    elif link == "onsite":
+        serial = table.required("serial", _printed, '"TP-1", as printed on the charger')
+        model = table.required("model", _printed, '"TP-AC22"')
+        if serial is not None and model is not None:
+            _note_twice(table, "serial", serial, station, owners)
+            stations.onsite[station] = OnsiteStation(station, serial, model)
+
+
+def _note_twice(
+    table: Table, key: str, value: str, station: StationId, owners: dict[tuple[str, str], str]
+) -> None:
+    other = owners.setdefault((key, value), station)
     if other != station:
-        table.note(
-            "device_id", f"{quoted(device)} is already station {quoted(other)}", "give each its own device"
-        )
-    return CloudStation(station, device)
+        table.note(key, f"{quoted(value)} is already station {quoted(other)}", "give each its own device")
+
+
+def _printed(value: object) -> str:
+    """What a charger says of itself: no longer than the host reads."""
+    word = text(value)
+    if len(word) > _LONGEST_NAME:
+        raise Wrong(f"{quoted(word)} is longer than {_LONGEST_NAME} characters", "check the charger's label")
+    return word
 
 
 # --- EVSEs -------------------------------------------------------------------------------------------------

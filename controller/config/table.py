@@ -119,6 +119,17 @@ class Table:
                 continue
             yield name, Table(self.findings, path, below, known, later)
 
+    def rows(self, key: str, known: str) -> tuple[Table, ...]:
+        """The tables of the list under `key`; none when it is absent or holds something else (then noted)."""
+        values = self._values.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(row, dict) for row in values):
+            first = known.split()[0]
+            self.note(
+                key, f"{shown(values)} is not a list of tables", f'write it like [{{ {first} = "..." }}]'
+            )
+            return ()
+        return tuple(Table(self.findings, (*self.path, key), row, known) for row in values)
+
     def names(self, key: str) -> tuple[str, ...]:
         """The ids of the tables below [key.ID], right or wrong: a reference to a wrong one is not blamed."""
         values = self._values.get(key)

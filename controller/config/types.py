@@ -64,7 +64,38 @@ class CloudConfig:
     client_id: str
     client_secret: str = field(repr=False)
     site_ids: tuple[str, ...]
+    sign_requests: bool
     stations: Mapping[StationId, CloudStation]
+
+
+@dataclass(frozen=True, slots=True)
+class OnsiteStation:
+    """A charger that will register with us: only this serial number and model are let in."""
+
+    station: StationId
+    serial: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnsiteClient:
+    """A program on site. `scopes`: read, write or both; one does not include the other."""
+
+    id: str
+    secret: str = field(repr=False)
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class OnsiteConfig:
+    """`tls_cert` and `tls_key` are None together, and then only on the loopback address."""
+
+    host: str
+    port: int  # 0: the system picks a free one
+    tls_cert: Path | None
+    tls_key: Path | None
+    clients: tuple[OnsiteClient, ...]
+    stations: Mapping[StationId, OnsiteStation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +106,7 @@ class OpenPlatformConfig:
     enabled_by: str
     purposes: frozenset[str]
     cloud: CloudConfig | None
+    onsite: OnsiteConfig | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,15 @@
 """Readers of single values: one TOML value in, one typed value out, or `Wrong`.
 
-Owns what a current, a phase list, an address, an id or a secret looks like in the file, and how to say it
-when it does not. Knows no keys. Sources: INTERFACE section 3; units in `controller.core.units`.
+Owns what a current, a phase list, an address or an id looks like in the file, and how to say it when it does
+not (files and secrets: `files`). Knows no keys. Sources: INTERFACE section 3; units in `controller.core.units`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import stat
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from controller.core import units
@@ -20,8 +17,6 @@ from controller.core.model import PerPhase, each_phase
 
 # Larger than the connection of any depot this controls; "6300 A" is a slipped finger for 630 A.
 HIGHEST_CURRENT_MA = 2_000_000
-# A key, not a document.
-SECRET_MAX_BYTES = 4096
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,48}")
 _LISTEN = re.compile(r"(?P<host>[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
@@ -292,77 +287,13 @@ def base_url(value: object) -> str:
         raise Wrong(f"{quoted(written)} is not a web address", advice)
     if parts.username is not None or parts.query or parts.fragment:
         raise Wrong("a base address has no user, no ? and no #", advice)
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise Wrong("http would send the secret unencrypted", f'write "https://{host}..."')
     return written.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-# --- files -------------------------------------------------------------------------------------------------
-
-
-def path_below(base: Path) -> Callable[[object], Path]:
-    return lambda value: base / text(value)
-
-
-def socket_path(base: Path) -> Callable[[object], Path]:
-    def read(value: object) -> Path:
-        path = base / text(value)
-        if len(os.fsencode(path)) > 107:  # sockaddr_un of Linux, less the closing zero
-            raise Wrong(
-                "a socket path has at most 107 bytes", f"this one has {len(os.fsencode(path))}: shorten it"
-            )
-        return path
-
-    return read
-
-
-def secret(base: Path) -> Callable[[object], str]:
-    """The content of a secret file; a systemd credential with the same file name comes first."""
-
-    def read(value: object) -> str:
-        name = text(value)
-        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-        credential = Path(credentials) / Path(name).name if credentials else None
-        if credential is not None and credential.is_file():
-            # systemd guards the directory; under an access list the file's own mode says nothing
-            return _secret_in(credential, name, guarded=True)
-        return _secret_in(base / name, name, guarded=False)
-
-    return read
-
-
-def _secret_in(path: Path, name: str, *, guarded: bool) -> str:
-    try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise Wrong(f"{quoted(name)} is not a file", "name a file that holds only the secret")
-            if not guarded and status.st_mode & 0o077:
-                mode = stat.S_IMODE(status.st_mode)
-                raise Wrong(f"{quoted(name)} is open to others (mode {mode:04o})", f"run: chmod 600 {name}")
-            content = file.read(SECRET_MAX_BYTES + 1)
-        found = content.decode().rstrip("\r\n")
-    except OSError as error:
-        reason = error.strerror or "not usable"
-        raise Wrong(f"{quoted(name)} cannot be read: {reason}", "create it with mode 600") from None
-    except UnicodeDecodeError:
-        raise Wrong(
-            f"{quoted(name)} is not UTF-8 text", "write the secret into it as one line of text"
-        ) from None
-    if not found.strip():
-        raise Wrong(f"{quoted(name)} is empty", "write the secret into it as one line of text")
-    if len(content) > SECRET_MAX_BYTES or not found.isprintable():
-        raise Wrong(f"{quoted(name)} is not one line of text", "write only the secret into it")
-    return found
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """A named pipe must not hold up the start for ever."""
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -76,22 +76,34 @@ class _Seat:
 
     def blocker(self, room: _Room, new_ma: int) -> int | None:
         """The first resource that cannot carry the change to `new_ma`, or None."""
-        drawn, above = self._changes(new_ma)
+        above, free = self._above(new_ma), room.free
+        if not self.short:
+            if above > 0:
+                for r in self.uses:
+                    if above > free[r]:
+                        return r
+            return None
+        drawn = new_ma - self.current_ma
         for r in self.uses:
-            if (drawn if room.short[r] else above) > room.free[r]:
+            if (drawn if room.short[r] else above) > free[r]:
                 return r
         return None
 
     def rise_to(self, room: _Room, new_ma: int) -> None:
-        drawn, above = self._changes(new_ma)
-        for r in self.uses:
-            room.free[r] -= drawn if room.short[r] else above
+        above, free = self._above(new_ma), room.free
+        if self.short:
+            drawn = new_ma - self.current_ma
+            for r in self.uses:
+                free[r] -= drawn if room.short[r] else above
+        elif above:
+            for r in self.uses:
+                free[r] -= above
         self.current_ma = new_ma
 
-    def _changes(self, new_ma: int) -> tuple[int, int]:
-        """The change of what is drawn, and of what lies above the floor."""
-        floor = self.demand.floor_ma
-        return new_ma - self.current_ma, max(0, new_ma - floor) - max(0, self.current_ma - floor)
+    def _above(self, new_ma: int) -> int:
+        """The change of what lies above the floor."""
+        floor, old_ma = self.demand.floor_ma, self.current_ma
+        return (new_ma - floor if new_ma > floor else 0) - (old_ma - floor if old_ma > floor else 0)
 
 
 def allocate(grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int]) -> dict[EvseId, Grant]:

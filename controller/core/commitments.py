@@ -178,6 +178,10 @@ class Commitments:
         account.fallback_ma = limit_ma
         account.settle(before_ma, account.floor_ma(), now_s)
 
+    def known(self, evse: EvseId, limit_ma: int) -> None:
+        """After a restart: the station has had this fallback all along, so nothing has to settle."""
+        self.accounts[evse].fallback_ma = limit_ma
+
     def restored(self, evse: EvseId, ceiling_ma: int, now_s: float) -> None:
         """After a restart: some lease up to this ceiling may still be running."""
         account = self.accounts[evse]

@@ -54,7 +54,8 @@ def decide(state: State, now: Moment) -> Decision:
         state.grid, demands, [room - away for room, away in zip(lower_ma, away_ma, strict=True)]
     )
     target = ceiling
-    if raise_ma != lower_ma:
+    may_rise = any(ceiling[demand.evse].current_ma > state.memory[demand.evse].grant_ma for demand in demands)
+    if raise_ma != lower_ma and may_rise:
         high = [room - away for room, away in zip(raise_ma, away_ma, strict=True)]
         target = allocate(state.grid, demands, high)
     targets = [

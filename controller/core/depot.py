@@ -94,6 +94,8 @@ class Depot:
                 return self._planned(event, now)
             case ev.PlanReady():
                 self._state.plan = event.plan
+            case ev.FallbackRestored():
+                self._state.commitments.known(event.evse, event.limit_ma)
             case ev.CeilingRestored():
                 self._state.commitments.restored(event.evse, event.limit_ma, now.mono_s)
                 self._state.memory[event.evse].ceiling_ma = event.limit_ma

@@ -367,6 +367,14 @@ class PlanReady:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackRestored:
+    """The station stored this fallback before the last stop and has had it ever since."""
+
+    evse: EvseId
+    limit_ma: int
+
+
+@dataclass(frozen=True, slots=True)
 class CeilingRestored:
     """Before the last stop this EVSE may have been allowed up to `limit_ma`; a lease may still be running."""
 
@@ -423,6 +431,7 @@ Event = (
     | ScheduleCleared
     | DepartureSet
     | PlanReady
+    | FallbackRestored
     | CeilingRestored
     | SessionRestored
 )

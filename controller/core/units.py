@@ -12,6 +12,8 @@ import re
 
 _QUANTITY = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
+MOST = 1e15  # no quantity of a depot is larger; beyond it floats stop counting whole units
+
 _CURRENT = {"mA": 1.0, "A": 1e3}
 _VOLTAGE = {"mV": 1.0, "V": 1e3, "kV": 1e6}
 _POWER = {"W": 1.0, "kW": 1e3, "MW": 1e6}
@@ -30,7 +32,10 @@ def _parse(text: str, scale: dict[str, float], kind: str, example: str) -> float
             f'"{text}": unit "{unit}" is not {_a(kind)} unit ({known}); write it like "{example}"'
         )
     # decimal text times a power of ten: rounding to 6 digits removes binary dust (16.1 A is 16100 mA, not 16099.9)
-    return round(float(number) * scale[unit], 6)
+    value = round(float(number) * scale[unit], 6)
+    if abs(value) > MOST:
+        raise ValueError(f'"{text}" is too large for {_a(kind)}')
+    return value
 
 
 def _a(kind: str) -> str:

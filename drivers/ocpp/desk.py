@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
-from controller.core.commands import Command, SetLimit, StartCharging, StopCharging
+from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.events import (
     CommandAccepted,
     CommandLost,
@@ -32,6 +32,8 @@ from drivers.ocpp.queues import Lane
 from drivers.ocpp.station import CallError, Session
 
 log = logging.getLogger(__name__)
+
+_NO_DISCHARGE = "discharge needs the Open Platform"
 
 
 class Desk:
@@ -70,6 +72,9 @@ class Desk:
                 self._limits[command.evse] = command
                 if older is not None:
                     self._tell(CommandReplaced(older.id))
+            case StartDischarge():
+                self._tell(CommandRefused(command.id, _NO_DISCHARGE))
+                return
             case _:
                 assert_never(command)
         self._filled.set()
@@ -137,6 +142,8 @@ class Desk:
                 return "RemoteStartTransaction", profiles.start(command, number, evse, able, now)
             case StopCharging():
                 return "RemoteStopTransaction", profiles.stop(command)
+            case StartDischarge():
+                raise Refused(_NO_DISCHARGE)  # OCPP 1.6 has no word for it
             case _:
                 assert_never(command)
 

@@ -5,8 +5,9 @@ and ended, whether a pause is ours, whether a charger left alone would be at its
 in and returns events in the order they must be reported; nothing here waits or sends.
 
 A transaction is inferred from the state: it begins with `charging` or `discharging` and ends with `idle`, `preparing`
-or `unavailable`, unless we paused the connector and its session energy goes on (G-17). A fault does not end it, what
-comes after does. Source: Open Platform REFERENCE sections 7, 12, 14, GAPS G-11, G-14 to G-17, G-23, G-29.
+or `unavailable`, unless we paused the connector and its session energy goes on (G-17). A change of direction is another
+transaction: the counter that is shown changes with it (G-14). A fault does not end it, what comes after does.
+Source: Open Platform REFERENCE sections 7, 11, 12, 14, GAPS G-11, G-14 to G-17, G-23, G-29.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from datetime import datetime, timedelta
 from controller.core.events import (
     AccessRefused,
     Event,
-    EvseSample,
     FallbackRefused,
     FallbackStored,
     LinkDown,
@@ -28,8 +28,9 @@ from controller.core.events import (
     TransactionEnded,
     TransactionStarted,
 )
-from controller.core.model import Evse, EvseId, EvseState, Moment, PerPhase, StationId
-from drivers.openplatform.limits import base_is_fallback, is_pause, sample_ma
+from controller.core.model import Evse, EvseId, EvseState, Moment, StationId
+from drivers.openplatform.limits import base_is_fallback, is_pause
+from drivers.openplatform.samples import evse_sample, spread_of
 from drivers.openplatform.settings import CHANNEL, CloudSettings
 from drivers.openplatform.words import ConnectorReading, DeviceReading, Frame, firmware_passes
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 _FLOWING = (EvseState.CHARGING, EvseState.DISCHARGING)
 _NEVER = float("-inf")
 _MAX_AHEAD = timedelta(seconds=60)  # a stamp further in the future than this is no stamp
+_LOOKS = 3  # a charger that never tells current and voltage is not asked for them at this pace for ever
 _NEW_SESSION_WH = 100  # session energy that fell by more than rounding belongs to another session
 
 
@@ -55,6 +57,9 @@ class _Connector:
     ours_until_s: float = _NEVER  # a start of ours may still take effect until then
     paused: bool = False
     resuming_until_s: float = _NEVER
+    discharges: bool = False  # the direction of this session
+    spread: float | None = None  # over how many phases its power flows, once measured (`samples`)
+    looks: int = 0  # REST reads of this session
     newest: datetime | None = None
     told_fallback: bool | None = None
 
@@ -67,6 +72,7 @@ class _Station:
     enabled: bool = False  # firmware proven, once read
     up: bool | None = None
     heard_s: float = _NEVER
+    read_s: float = _NEVER  # last try
     identity: tuple[str, ...] | None = None
     turned_away: str | None = None
     odd: set[str] = field(default_factory=set)  # what was already logged
@@ -120,6 +126,35 @@ class Fleet:
         """Whether some connector is in a session, so that the stream should speak."""
         return any(connector.state in _FLOWING for connector in self._stations[station].connectors.values())
 
+    def is_free(self, evse: EvseId, now_s: float) -> bool:
+        """No session, and none on its way."""
+        connector = self._by_evse[evse][1]
+        return connector.state is not None and not connector.in_session and now_s >= connector.ours_until_s
+
+    def is_discharging(self, evse: EvseId) -> bool:
+        return self._by_evse[evse][1].state is EvseState.DISCHARGING
+
+    def evse_at(self, device_id: str, number: int) -> EvseId | None:
+        """The EVSE behind a charger's connector, None if it is not ours."""
+        station = self._by_device.get(device_id)
+        connector = None if station is None else station.connectors.get(number)
+        return None if connector is None else connector.evse.id
+
+    def look_due_s(self, station: StationId) -> float:
+        """When REST should be asked over how many phases power flows here; never while only one could carry it."""
+        gaps_s = [
+            self._readings.spread_look_s
+            if connector.spread is None and connector.looks < _LOOKS
+            else self._readings.spread_again_s
+            for connector in self._stations[station].connectors.values()
+            if connector.state in _FLOWING and len(connector.evse.phases) > 1
+        ]
+        return self._stations[station].read_s + min(gaps_s, default=float("inf"))
+
+    def tried_s(self, station: StationId) -> float:
+        """When REST was last asked about this charger."""
+        return self._stations[station].read_s
+
     def heard_s(self, station: StationId) -> float:
         return self._stations[station].heard_s
 
@@ -133,6 +168,9 @@ class Fleet:
         connector = self._by_evse[evse][1]
         connector.ours_until_s = now_s + self._readings.same_start_s
         connector.token = token
+
+    def discharge_sent(self, evse: EvseId, now_s: float) -> None:
+        self._by_evse[evse][1].ours_until_s = now_s + self._readings.same_start_s
 
     def start_refused(self, evse: EvseId) -> None:
         self._by_evse[evse][1].ours_until_s = _NEVER
@@ -149,6 +187,9 @@ class Fleet:
             connector.resuming_until_s = now_s + self._readings.resume_s
         connector.paused = pause
 
+    def read_tried(self, station: StationId, now_s: float) -> None:
+        self._stations[station].read_s = now_s
+
     def numbered(self, evse: EvseId, transaction: str | None) -> None:
         """The depot gave the running transaction its number."""
         self._by_evse[evse][1].transaction = transaction or ""
@@ -162,7 +203,11 @@ class Fleet:
         station.enabled, station.turned_away = True, None
         if not reading.online:
             return self._down(station, "offline, says the platform")
-        station.heard_s = now.mono_s
+        uploaded = reading.uploaded
+        silent_s = (now.utc - uploaded).total_seconds() if uploaded is not None and now.utc_trusted else 0.0
+        station.heard_s = max(station.heard_s, now.mono_s - max(0.0, silent_s))
+        for connector in station.connectors.values():
+            connector.looks += connector.state in _FLOWING
         events: list[Event] = []
         if not station.up:
             station.up = True
@@ -266,11 +311,14 @@ class Fleet:
         if state in _FLOWING:
             connector.resuming_until_s = _NEVER
         if state in _FLOWING and not connector.in_session:
+            connector.discharges = state is EvseState.DISCHARGING
             events.append(self._begin(connector, reading.energy_wh, seen_before, now))
         if reading.energy_wh is not None:
             connector.energy_wh = reading.energy_wh
         events += self._fallback(connector)
-        events.append(self._sample(connector.evse, reading, stamp, now))
+        told = spread_of(connector.evse, reading, self._readings)
+        connector.spread = connector.spread if told is None else told
+        events.append(evse_sample(connector.evse, reading, connector.spread, stamp, now, self._readings))
         return events
 
     def _is_suspended(
@@ -284,6 +332,8 @@ class Fleet:
 
     def _is_over(self, connector: _Connector, state: EvseState, energy_wh: int | None) -> bool:
         if state in _FLOWING:  # but perhaps another session, begun while we could not see
+            if _turned(connector, state):
+                return True
             return (energy_wh or 0) + _NEW_SESSION_WH < (connector.energy_wh or 0) and energy_wh is not None
         return state is not EvseState.FAULTED
 
@@ -292,12 +342,14 @@ class Fleet:
         connector.ours = now.mono_s < connector.ours_until_s
         connector.ours_until_s = _NEVER
         connector.stop_reason = None
+        connector.spread, connector.looks = None, 0
+        start_wh = 0 if seen else energy_wh  # session energy counts from 0 where we saw it begin
         return TransactionStarted(
             evse=connector.evse.id,
             channel=CHANNEL,
             transaction=None,
             token=connector.token if connector.ours else None,
-            register_wh=0 if seen else energy_wh,  # session energy counts from 0 where we saw it begin
+            register_wh=None if connector.discharges else start_wh,  # export is not the import register's
             started=now.utc,
             inferred=True,
         )
@@ -306,14 +358,18 @@ class Fleet:
         self, station: _Station, connector: _Connector, state: EvseState, energy_wh: int | None, now: Moment
     ) -> Event:
         last_wh = connector.energy_wh
-        if energy_wh is not None and (last_wh is None or energy_wh > last_wh):
+        if (
+            energy_wh is not None
+            and not _turned(connector, state)
+            and (last_wh is None or energy_wh > last_wh)
+        ):
             last_wh = energy_wh
         ended = TransactionEnded(
             station=station.id,
             evse=connector.evse.id,
             transaction=connector.transaction,
             reason=connector.stop_reason or f"inferred from {state}",
-            register_wh=last_wh,
+            register_wh=None if connector.discharges else last_wh,
             ended=now.utc,
             token=connector.token if connector.ours else None,
         )
@@ -327,6 +383,8 @@ class Fleet:
         evse, reason = connector.evse, ""
         if connector.in_session and not connector.ours:
             reason = "this session was not started by us: its start power is unknown"
+        elif connector.discharges and not self._readings.discharge_ends_idle:
+            reason = "it may begin to charge after the discharge"
         elif not connector.in_session and not self._readings.idle_stays_idle:
             reason = "an idle connector may start by itself"
         elif not base_is_fallback(evse, self._readings):
@@ -339,33 +397,7 @@ class Fleet:
             return [FallbackStored(evse.id, CHANNEL, evse.fallback_ma)]
         return [FallbackRefused(evse.id, CHANNEL, reason)]
 
-    def _sample(
-        self, evse: Evse, reading: ConnectorReading, stamp: datetime | None, now: Moment
-    ) -> EvseSample:
-        taken_s = now.mono_s
-        if stamp is not None and now.utc_trusted:
-            age_s = (now.utc - stamp).total_seconds()
-            if age_s > self._readings.stamp_tolerance_s:
-                taken_s -= age_s
-        currents = [ma for ma in self._currents(evse, reading) if ma is not None]
-        worst_ma = max(currents, key=abs, default=None)
-        per_phase = [worst_ma if index < len(evse.phases) else None for index in range(3)]
-        return EvseSample(
-            evse=evse.id,
-            channel=CHANNEL,
-            taken_s=taken_s,
-            current_ma=PerPhase(*per_phase),
-            power_w=reading.power_w,
-            register_wh=reading.energy_wh,
-            soc=reading.soc,
-        )
 
-    def _currents(self, evse: Evse, reading: ConnectorReading) -> tuple[int | None, int | None]:
-        """From power over the wired phases, and as reported where that is the AC side (G-16). The larger one counts:
-        a vehicle that uses one phase of three shows only in the second."""
-        by_power = None if reading.power_w is None else sample_ma(reading.power_w, evse, self._readings)
-        ac = reading.voltage_v is not None and 0 < reading.voltage_v <= self._readings.highest_ac_voltage_v
-        if not ac or reading.current_ma is None:
-            return by_power, None
-        exports = reading.power_w is not None and reading.power_w < 0
-        return by_power, -abs(reading.current_ma) if exports else reading.current_ma
+def _turned(connector: _Connector, state: EvseState) -> bool:
+    """Whether power now flows the other way than this session began."""
+    return state in _FLOWING and (state is EvseState.DISCHARGING) is not connector.discharges

@@ -38,10 +38,14 @@ class Health:
     def answered(self, station: str, complaint: str = "") -> ChannelChanged | None:
         """A request was answered; `complaint` is what is wrong with this one station, if anything."""
         self._answered, self._failures = True, 0
+        return self.complain(station, complaint)
+
+    def complain(self, subject: str, complaint: str) -> ChannelChanged | None:
+        """What is wrong with one part of the channel while the rest works; empty: nothing any more."""
         if complaint:
-            self._complaints[station] = f"{station}: {complaint}"
+            self._complaints[subject] = f"{subject}: {complaint}"
         else:
-            self._complaints.pop(station, None)
+            self._complaints.pop(subject, None)
         return self._look()
 
     def failed(self, reason: str, certain: bool = False) -> ChannelChanged | None:

@@ -16,37 +16,46 @@ HH:MM has minutes only: the slot's end is rounded up, so the charger may follow 
 up to `clock_skew_s` longer again if its clock is slow. `Link.lease_slack_s` (120 s) budgets for both. The start is
 rounded down after taking off the skew, so that a slow clock does not delay a decrease.
 
-Powers become currents at nominal voltage over the phases the EVSE is wired with. A vehicle that uses fewer phases, or
-a voltage below nominal, draws more per phase for the same power: measurement has to catch that, not this module.
+Currents become powers at nominal voltage over the phases the EVSE is wired with, or over one (`kw_limit_spreads`). At
+a voltage below nominal a charger draws more per phase for the same power: measurement catches that (`samples`), not
+this module.
+
+A customer's real schedule (`stored_plan`) goes into the same charger so that it holds while we and the platform are
+gone. Two rules keep it from harming the above. A charger runs one enabled schedule per connector and the newest
+switches the others off: so while we lease limits the plan rests, and it is stored again when the session is over. And
+the plan lies over the base like a lease, only for ever: no slot of it may exceed the fallback, so it is capped there.
 
 Must not do I/O or read a clock. Source: REFERENCE section 9, GAPS G-11, G-12, G-29.
 """
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from controller.core.model import Evse
-from controller.core.units import floor_to_step, load_ma, power_for_current_w
+from controller.core.model import Evse, Schedule, SlotAction, TimeSlot
+from controller.core.units import floor_to_step, power_for_current_w
 from drivers.openplatform.settings import Readings
 
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _STEP_W = 10  # kW with two decimals: 0.01 kW
 _MINUTE = timedelta(minutes=1)
 _LONGEST = timedelta(hours=23)  # one HH:MM slot names its end without a date
 
 
 def limit_w(current_ma: int, evse: Evse, readings: Readings) -> int:
-    """The power at which no wired phase carries more than `current_ma` (or the EVSE's maximum), in whole 0.01 kW."""
+    """The power at which no phase carries more than `current_ma` (or the EVSE's maximum), in whole 0.01 kW; see
+    `Readings.kw_limit_spreads`."""
     capped_ma = max(0, min(current_ma, evse.max_ma))
-    power_w = power_for_current_w(capped_ma, readings.phase_voltage_v * 1000, len(evse.phases))
+    phases = len(evse.phases) if readings.kw_limit_spreads == "wired" else 1
+    return floor_to_step(power_for_current_w(capped_ma, readings.phase_voltage_v * 1000, phases), _STEP_W)
+
+
+def floor_power_w(power_w: int) -> int:
+    """What the platform can write of a power: whole 0.01 kW, rounded down."""
     return floor_to_step(power_w, _STEP_W)
-
-
-def sample_ma(power_w: int, evse: Evse, readings: Readings) -> int:
-    """The current per phase of a measured power, rounded away from zero; negative while discharging."""
-    return load_ma(power_w / (readings.phase_voltage_v * len(evse.phases)))
 
 
 def start_power_w(limit_ma: int, evse: Evse, readings: Readings) -> int:
@@ -98,6 +107,66 @@ def leased_schedule(
     }
 
 
+def stored_plan(evse: Evse, plan: Schedule, can_discharge: bool, readings: Readings) -> dict[str, Any]:
+    """The body that stores `plan` in the charger (G-11), capped to the fallback. A `discharge` slot becomes `idle`
+    without consent to discharging. Raises ValueError for a plan that names none of our zones."""
+    try:
+        zone = ZoneInfo(plan.timezone)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f'unknown time zone "{plan.timezone}"') from None
+    body: dict[str, Any] = {
+        "schedule_id": plan_id(plan.id),
+        "enabled": plan.enabled,
+        "type": str(plan.type),
+        "time_slots": [_plan_slot(evse, slot, can_discharge, readings) for slot in plan.slots],
+        "timezone": zone.key,
+    }
+    if plan.target_soc is not None:
+        body["target_soc"] = plan.target_soc
+    if plan.effective_from is not None:
+        body["effective_from"] = stamp(plan.effective_from)
+    if plan.effective_until is not None:
+        body["effective_until"] = stamp(plan.effective_until)
+    return body
+
+
+def removed_plan(id: str, now: datetime) -> dict[str, Any]:
+    """The body that deletes a stored plan: switched off, with an empty validity (G-11)."""
+    at = stamp(now)
+    return {
+        "schedule_id": plan_id(id),
+        "enabled": False,
+        "type": "once",
+        "time_slots": [],
+        "effective_from": at,
+        "effective_until": at,
+        "timezone": "UTC",
+    }
+
+
+def plan_id(id: str) -> str:
+    """The name of a plan in the charger: never that of a lease, and nothing of the person who named it."""
+    return f"depot-plan-{hashlib.sha256(id.encode()).hexdigest()[:12]}"
+
+
+def _plan_slot(evse: Evse, slot: TimeSlot, can_discharge: bool, readings: Readings) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "start": f"{slot.start_min // 60 % 24:02}:{slot.start_min % 60:02}",
+        "end": f"{slot.end_min // 60 % 24:02}:{slot.end_min % 60:02}",
+        "action": "idle",
+    }
+    if slot.days:
+        body["day_of_week"] = [_DAYS[day] for day in slot.days]
+    if slot.action is SlotAction.CHARGE:
+        most_w = limit_w(evse.fallback_ma, evse, readings)
+        power_w = floor_power_w(most_w if slot.power_limit_w is None else min(most_w, slot.power_limit_w))
+        if power_w >= limit_w(evse.min_ma, evse, readings):
+            body |= {"action": "charge", "power_limit": kw(power_w)}
+    elif slot.action is SlotAction.DISCHARGE and can_discharge and slot.power_limit_w:
+        body |= {"action": "discharge", "power_limit": kw(floor_power_w(slot.power_limit_w))}
+    return body
+
+
 def brake_percent(limit_ma: int, evse: Evse, charger_max_ma: int, readings: Readings) -> int:
     """The share of rated power at which this EVSE is surely within `limit_ma`, whole percent rounded down.
 
@@ -105,6 +174,8 @@ def brake_percent(limit_ma: int, evse: Evse, charger_max_ma: int, readings: Read
     could use all of it. Rated power is taken from the config; hardware rated higher obeys at a higher current, and the
     single limits that follow the brake put that right."""
     rated_ma = charger_max_ma if readings.flex_base == "charger" else evse.max_ma
+    if readings.kw_limit_spreads == "vehicle":
+        rated_ma *= len(evse.phases)  # all of the rated power on one phase
     return max(0, min(100, limit_ma * 100 // rated_ma)) if rated_ma > 0 else 0
 
 

@@ -1,12 +1,15 @@
-"""The client of the hosted platform: one task that sends, one that reads chargers, one that listens, one event order.
+"""The client of the hosted platform: tasks that send, read chargers and listen, and one order of events.
 
 Owns when something happens; what it means stands in `fleet`, how it is said in `words` and `limits`, how one command
-is carried out in `orders`. Nothing opens without the purpose "monitor", nothing is commanded without "control".
+is carried out in `orders`, site-wide actions in `flexibility`, schedules stored in chargers in `plans`, session records
+and energy in `records`. Nothing opens without the purpose "monitor", nothing is commanded without "control".
 
 - `send` puts a command into its EVSE's slot (`slots`); the dispatcher lets them out as the quota allows (`budget`).
 - every charger is read at start, after each reconnect of the stream, when it is silent although active, and now and
   then; the stream tells the rest. A charger whose firmware is not proven is read, and never used.
 - when more decreases wait than the quota lets out within 2 s, the site is braked with one flexibility action first.
+- the stream tells power, not current: a charger that charges over several phases is also read to see how its power is
+  spread over them (`samples`).
 
 Source: Open Platform REFERENCE sections 5 to 16, GAPS; DESIGN sections 5 and 6.
 """
@@ -16,49 +19,41 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from random import Random
 
-from controller.core.commands import Command, StopCharging
+from controller.core.commands import Command, StartDischarge, StopCharging
 from controller.core.events import (
     CommandRefused,
     CommandReplaced,
     CommandSent,
     Event,
-    LinkUp,
+    TransactionEnded,
     TransactionStarted,
 )
-from controller.core.model import StationId, station_of
+from controller.core.model import EvseId, Schedule, station_of
 from controller.ports import Clock, Report
-from drivers.errors import DriverError, Misconfigured
+from drivers.errors import Misconfigured
 from drivers.openplatform.bell import Bell
+from drivers.openplatform.books import EnergyPoint, SiteReading
 from drivers.openplatform.budget import Kind
 from drivers.openplatform.fleet import Fleet
+from drivers.openplatform.flexibility import Flexibility, Reason, Sent
 from drivers.openplatform.health import Health
-from drivers.openplatform.limits import brake_percent
-from drivers.openplatform.orders import Orders, backoff_s
-from drivers.openplatform.rest import (
-    Declined,
-    Garbled,
-    LockedOut,
-    OnRequest,
-    Rest,
-    Throttled,
-    device_path,
-)
+from drivers.openplatform.orders import Orders
+from drivers.openplatform.plans import Plans
+from drivers.openplatform.records import Books, Granularity, Records
+from drivers.openplatform.rest import OnAnswer, OnRequest, Rest
+from drivers.openplatform.rounds import Rounds
 from drivers.openplatform.settings import CloudSettings
 from drivers.openplatform.slots import Slots
 from drivers.openplatform.stream import Stream
-from drivers.openplatform.words import Frame, flexibility_request, read_device
+from drivers.openplatform.words import Frame
 
 log = logging.getLogger(__name__)
 
-_REREAD_S = 300.0  # a charger that is up and idle
-_REREAD_DOWN_S = 60.0  # offline, turned away, unknown
-_LOCKED_OUT_S = 60.0
 _FRESH_S = 5.0  # a reading this young is not repeated when the stream opens first
-_BRAKE_WITHIN_S = 2.0
-_BRAKE_AGAIN_S = 10.0
 
 
 class PlatformOperator:
@@ -73,32 +68,49 @@ class PlatformOperator:
         *,
         seed: int | None = None,
         on_request: OnRequest | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         if not settings.devices:
             raise Misconfigured("open platform: no station is linked to it")
         self._settings = settings
         self._clock = clock
         self._random = Random(seed)
-        self._rest = Rest(settings, clock, on_request)
+        self._rest = Rest(settings, clock, on_request, on_answer)
         host = self._rest.address.host
         self._fleet = Fleet(settings, host)
         self._health = Health(host, settings.region, settings.enabled_by)
         self._slots = Slots(self._fleet.is_flowing)
-        self._orders = Orders(
-            settings, self._rest, self._fleet, self._slots, clock, self._random, self._read_station
-        )
-        self._unsaid: deque[Event] = deque()  # what `send` found out; the dispatcher reports it at once
-        self._work, self._reads = Bell(clock), Bell(clock)
-        self._due_s = {station: float("-inf") for station in settings.devices}
-        self._read_failures = dict.fromkeys(settings.devices, 0)
-        self._first_pass = asyncio.Event()
+        self._plans = Plans(settings, self._rest, self._fleet, clock)
+        self._order = asyncio.Lock()  # a belief changes and is said in one piece, so facts keep their order
         self._subscribed = asyncio.Event()  # set when the set of enabled chargers changed
+        self._work = Bell(clock)
+        self._rounds = Rounds(
+            settings,
+            self._rest,
+            self._fleet,
+            self._health,
+            clock,
+            self._random,
+            self._order,
+            self._say,
+            self._subscribed.set,
+            self._work.ring,
+        )
+        self._orders = Orders(
+            settings,
+            self._rest,
+            self._fleet,
+            self._slots,
+            self._plans,
+            clock,
+            self._random,
+            self._rounds.read,
+        )
+        self._flexibility = Flexibility(settings, self._rest, self._fleet, self._slots, clock)
+        self._books = Books(settings, self._rest, clock, self._random)
+        self._records = Records(settings, self._books, self._fleet, self._health, clock, self._tell)
+        self._unsaid: deque[Event] = deque()  # what `send` found out; the dispatcher reports it at once
         self._opened: set[tuple[str, ...]] = set()  # chargers of sockets that were open before
-        self._brake_until_s = self._brake_again_s = float("-inf")
-        self._brake_percent = 100
-        self._order = (
-            asyncio.Lock()
-        )  # a belief changes and is reported in one piece, so facts keep their order
         self._report: Report | None = None
 
     def send(self, command: Command) -> None:
@@ -110,17 +122,55 @@ class PlatformOperator:
                 self._unsaid.append(CommandReplaced(gone.id))
         self._work.ring()
 
-    async def brake(self, percent: int, duration_s: float) -> None:
-        """Limits the whole site to `percent` of rated power for `duration_s`, past everything that waits.
+    async def flexibility(
+        self,
+        percent: int | None,
+        duration_s: float,
+        reason: Reason = "site limit",
+        *,
+        everything: bool = False,
+        confirmed: bool = False,
+    ) -> Sent:
+        """Limits the configured sites to `percent` of rated power, or pauses them (None: discharging ends too), for
+        `duration_s` but at most `flex_max_s`, past everything that waits. A newer order replaces the older, the deeper of
+        order and automatic brake holds, and it ends by the chargers' own clocks. `everything` addresses all chargers
+        in reach and needs `confirmed`. The effect shows in telemetry only (G-12).
 
         Raises Misconfigured without consent ("flexibility") or site ids, ValueError for impossible values, and the
-        errors of Rest.call; the effect shows in telemetry only (G-12)."""
-        if "flexibility" not in self._settings.purposes or not self._settings.site_ids:
-            raise Misconfigured('open platform: no consent to purpose "flexibility", or no site_ids')
-        if not 0 <= percent <= 100 or not 0 < duration_s <= self._settings.readings.flex_max_s:
-            raise ValueError(f"cannot brake to {percent} % for {duration_s} s")
-        await self._rest.turn(Kind.CONTROL, urgent=True)
-        await self._flex(percent, duration_s)
+        errors of Rest.call."""
+        return await self._flexibility.order(
+            percent, duration_s, reason, everything=everything, confirmed=confirmed
+        )
+
+    async def end_flexibility(self) -> None:
+        """Ends the ordered action early; a brake goes on. Raises as Rest.call."""
+        await self._flexibility.end()
+
+    async def sites(self) -> tuple[SiteReading, ...]:
+        """The sites this client may see. Raises Misconfigured without consent ("monitor"), else as Books."""
+        self._require_monitor()
+        return await self._books.sites()
+
+    async def energy(
+        self, since: datetime, until: datetime, granularity: Granularity = "hour"
+    ) -> Mapping[str, tuple[EnergyPoint, ...]]:
+        """Energy per UTC bucket and configured site; a bucket without data is missing. Raises as Books.energy."""
+        self._require_monitor()
+        return await self._books.energy(since, until, granularity)
+
+    def store_plan(self, evse: EvseId, plan: Schedule) -> None:
+        """Keeps this schedule for the charger, in place of the one before, and stores it there as soon as nothing of
+        ours runs on the connector (`plans`). Raises Misconfigured without consent ("control"), ValueError for a plan
+        or an EVSE that cannot be."""
+        self._plans.keep(evse, plan)
+
+    def drop_plan(self, evse: EvseId, id: str | None = None) -> None:
+        """Takes the plan (this one, or whichever there is) out of the charger again."""
+        self._plans.drop(evse, id)
+
+    def has_plan(self, evse: EvseId) -> bool:
+        """Whether the charger runs the plan by itself now, as far as we know."""
+        return self._plans.stands(evse)
 
     async def run(self, report: Report) -> None:
         """Works until cancelled."""
@@ -133,8 +183,11 @@ class PlatformOperator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._dispatch(tasks))
-                tasks.create_task(self._read_all())
+                tasks.create_task(self._rounds.run())
                 tasks.create_task(self._listen())
+                tasks.create_task(self._flexibility.run())
+                tasks.create_task(self._plans.run())
+                tasks.create_task(self._records.run())
         finally:
             await self._rest.close()
 
@@ -147,7 +200,9 @@ class PlatformOperator:
                 await self._tell([self._unsaid.popleft()])
             now_s = self._clock.now().mono_s
             if tasks is not None:
-                self._brake_if_needed(tasks, now_s)
+                percent = self._flexibility.brake_due(now_s)
+                if percent is not None:
+                    tasks.create_task(self._flexibility.brake(percent))
             command = self._slots.next()
             if command is None or tasks is None:
                 await self._work.wait()
@@ -175,8 +230,11 @@ class PlatformOperator:
     def _refusal(self, command: Command) -> str:
         """Why this command cannot be sent at all; empty when it can."""
         station = station_of(command.evse)
-        if not {"monitor", "control"} <= self._settings.purposes:
-            return "purpose control not consented"
+        purpose = "v2g" if isinstance(command, StartDischarge) else "control"
+        # whoever may discharge may also end it: a stop ends either direction (G-14)
+        enough = {purpose, "v2g"} if isinstance(command, StopCharging) else {purpose}
+        if "monitor" not in self._settings.purposes or not enough & self._settings.purposes:
+            return f"purpose {purpose} not consented"
         if self._fleet.where(command.evse) is None:
             return "not on this platform"
         if not self._fleet.is_enabled(command.evse):
@@ -186,133 +244,15 @@ class PlatformOperator:
             return "not connected over the platform"
         return ""
 
-    def _brake_if_needed(self, tasks: asyncio.TaskGroup, now_s: float) -> None:
-        if "flexibility" not in self._settings.purposes or not self._settings.site_ids:
-            return
-        waiting = self._slots.waiting_decreases()
-        if not waiting or len(waiting) <= self._rest.budget.affords(Kind.CONTROL, now_s, _BRAKE_WITHIN_S):
-            return
-        percent = 100
-        for limit in waiting:
-            found = self._fleet.where(limit.evse)
-            if found is not None:
-                charger_ma = self._fleet.charger_max_ma(limit.evse)
-                needed = brake_percent(limit.limit_ma, found[2], charger_ma, self._settings.readings)
-                percent = min(percent, needed)
-        holds = now_s < self._brake_until_s and percent >= self._brake_percent
-        if holds or now_s < self._brake_again_s:
-            return
-        if not self._rest.budget.take(Kind.CONTROL, now_s, urgent=True):
-            return
-        self._brake_again_s = now_s + _BRAKE_AGAIN_S
-        tasks.create_task(self._brake_now(percent, len(waiting)))
-
-    async def _brake_now(self, percent: int, waiting: int) -> None:
-        duration_s = self._settings.readings.brake_s
-        try:
-            await self._flex(percent, duration_s)
-        except DriverError as error:
-            log.warning("brake to %d %% failed: %s", percent, error)
-        else:
-            log.warning("%d decreases wait: site braked to %d %% for %.0f s", waiting, percent, duration_s)
-            self._brake_percent = percent
-            self._brake_until_s = self._clock.now().mono_s + duration_s
-
-    async def _flex(self, percent: int, duration_s: float) -> None:
-        body = flexibility_request(self._settings.site_ids, percent, duration_s)
-        await self._rest.call("flexibility", "POST", "/operator/control/flexibility", body)
-
-    # --- reading ------------------------------------------------------------------------------------------------
-
-    async def _read_all(self) -> None:
-        """Reads the charger that is due longest; the first pass lets the stream open."""
-        while True:
-            station = min(self._due_s, key=self._due_s.__getitem__)
-            wait_s = self._due_s[station] - self._clock.now().mono_s
-            if wait_s <= 0:
-                await self._read_station(station)
-                continue
-            if not self._health.is_down:
-                self._first_pass.set()
-            await self._reads.wait(wait_s)
-
-    async def _read_station(self, station: StationId) -> bool:
-        """One read of one charger, with everything that follows from it; False when there was no usable answer."""
-        now_s = self._clock.now().mono_s
-        self._due_s[station] = now_s + _REREAD_DOWN_S
-        try:
-            data = await self._rest.read("device", device_path(self._fleet.device_id(station)))
-            try:
-                reading = read_device(data)
-            except ValueError as error:
-                raise Garbled(f"{station}: {error}") from None
-        except DriverError as error:
-            await self._not_read(station, error)
-            return False
-        async with self._order:
-            enabled = self._fleet.enabled_devices()
-            now = self._clock.now()
-            events = self._fleet.device_read(station, reading, now)
-            self._read_failures[station] = 0
-            self._postpone(station, now.mono_s)
-            if enabled != self._fleet.enabled_devices():
-                self._subscribed.set()
-            if self._health.is_down:  # it is over: see what became of the others
-                self._read_soon(self._due_s, now.mono_s)
-                self._postpone(station, now.mono_s)
-            await self._say([self._health.answered(station), *events])
-        if any(isinstance(event, LinkUp) for event in events):
-            self._work.ring()
-        return True
-
-    async def _not_read(self, station: StationId, error: DriverError) -> None:
-        """A charger could not be read: perhaps it alone, perhaps nothing works."""
-        async with self._order:
-            now_s = self._clock.now().mono_s
-            failures = self._read_failures[station]
-            self._read_failures[station] = failures + 1
-            retry_s = backoff_s(failures, self._random)
-            events: list[Event] = []
-            match error:
-                case LockedOut() | Misconfigured():
-                    told = self._health.failed(str(error), certain=True)
-                    retry_s = _LOCKED_OUT_S
-                case Declined():
-                    told = self._health.answered(station, str(error))
-                    events = self._fleet.lose(station, str(error))
-                    retry_s = _REREAD_S
-                case Throttled(wait_s=wait_s):
-                    retry_s = retry_s if wait_s is None else wait_s
-                    self._rest.budget.shut(Kind.GET, now_s + retry_s)
-                    told = self._health.answered(station, "too many requests")
-                case _:
-                    told = self._health.failed(str(error))
-            if self._health.is_down:
-                events = self._fleet.lose_all(str(error))
-                pause_s = max(retry_s, backoff_s(self._health.failures, self._random))
-                # one charger is enough to find out when it is over
-                self._due_s = {other: max(due, now_s + pause_s) for other, due in self._due_s.items()}
-                retry_s = pause_s
-            self._due_s[station] = now_s + retry_s
-            await self._say([told, *events])
-
-    def _postpone(self, station: StationId, now_s: float) -> None:
-        """A charger that was heard is read again when it falls silent, or in some minutes."""
-        if not self._fleet.is_up(station):
-            due_s = now_s + _REREAD_DOWN_S
-        elif self._fleet.is_active(station):
-            due_s = now_s + self._settings.readings.silence_s
-        else:
-            due_s = now_s + _REREAD_S
-        if due_s < self._due_s[station]:
-            self._reads.ring()
-        self._due_s[station] = due_s
+    def _require_monitor(self) -> None:
+        if "monitor" not in self._settings.purposes:
+            raise Misconfigured('open platform: no consent to purpose "monitor"')
 
     # --- listening (stream.Listener) ----------------------------------------------------------------------------
 
     async def _listen(self) -> None:
         """Keeps one socket per fifty enabled chargers."""
-        await self._first_pass.wait()
+        await self._rounds.first_pass.wait()
         size = self._settings.readings.stream_ids
         while True:
             self._subscribed.clear()
@@ -346,10 +286,7 @@ class PlatformOperator:
         async with self._order:
             now = self._clock.now()
             events = self._fleet.frame(frame, now)
-            if self._fleet.is_up(station):
-                self._postpone(station, now.mono_s)
-            elif self._read_failures[station] == 0:  # it speaks although we think it is away
-                self._read_soon([station], now.mono_s)
+            self._rounds.heard(station, now.mono_s)
             await self._say(events)
 
     async def opened(self, ids: tuple[str, ...]) -> None:
@@ -358,18 +295,13 @@ class PlatformOperator:
             stations = [station for id in ids if (station := self._fleet.station_of_device(id)) is not None]
             if ids not in self._opened:  # at start everything was read a moment ago
                 self._opened.add(ids)
-                stations = [s for s in stations if now_s - self._fleet.heard_s(s) > _FRESH_S]
-            self._read_soon(stations, now_s)
+                stations = [s for s in stations if now_s - self._fleet.tried_s(s) > _FRESH_S]
+            self._rounds.soon(stations, now_s)
             await self._say([self._health.stream(ids, None)])
 
     async def closed(self, ids: tuple[str, ...], reason: str) -> None:
         async with self._order:
             await self._say([self._health.stream(ids, reason)])
-
-    def _read_soon(self, stations: Iterable[StationId], now_s: float) -> None:
-        for station in stations:
-            self._due_s[station] = min(self._due_s[station], now_s)
-        self._reads.ring()
 
     # --- reporting ----------------------------------------------------------------------------------------------
 
@@ -386,3 +318,5 @@ class PlatformOperator:
             answer = await self._report(event)
             if isinstance(event, TransactionStarted):
                 self._fleet.numbered(event.evse, answer.transaction)
+            elif isinstance(event, TransactionEnded):
+                self._records.session_ended()

@@ -4,7 +4,8 @@ Owns the difference between "refused" (nothing changed there), "lost" (perhaps c
 - 5001 was refused before queueing: waits as told and repeats, unless a newer order for the EVSE makes it wrong.
 - an unanswered limit is lost, the depot decides anew; an unanswered stop is repeated; an unanswered start is repeated
   only after the charger was read, still shows no session after `start_repeat_after_s`, and with the same
-  transaction_id, which also serves the next start of that EVSE (G-09).
+  transaction_id, which also serves the next start of that EVSE (G-09). A discharge has no such name: an unanswered one
+  is never repeated, the charger is read to see whether it began.
 - an answer with a command id is followed with status reads after 2, 4, 8, 15 and 30 s.
 Every command ends before its link's `answer_s` is over, because then the depot gives it up by itself.
 Source: Open Platform REFERENCE sections 5, 8, 9, GAPS G-09 to G-11.
@@ -18,23 +19,35 @@ from datetime import timedelta
 from random import Random
 from typing import Any, assert_never
 
-from controller.core.commands import Command, SetLimit, StartCharging, StopCharging
+from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.events import CommandAccepted, CommandLost, CommandRefused, Event
 from controller.core.model import Evse, EvseId, StationId, station_of
 from controller.ports import Clock
 from drivers.errors import DriverError, Misconfigured
 from drivers.openplatform.budget import Kind
 from drivers.openplatform.fleet import Fleet
-from drivers.openplatform.limits import kw, leased_schedule, start_power_w
-from drivers.openplatform.rest import Declined, NotSent, Rest, Throttled, command_path, device_path
+from drivers.openplatform.limits import floor_power_w, kw, leased_schedule, start_power_w
+from drivers.openplatform.plans import Plans
+from drivers.openplatform.rest import (
+    NOTHING_DONE,
+    Declined,
+    NotSent,
+    Rest,
+    Throttled,
+    command_path,
+    device_path,
+)
 from drivers.openplatform.settings import CloudSettings
 from drivers.openplatform.slots import Slots
-from drivers.openplatform.words import CommandStatus, read_command, start_request, stop_request
+from drivers.openplatform.words import (
+    CommandStatus,
+    discharge_request,
+    read_command,
+    start_request,
+    stop_request,
+)
 
 log = logging.getLogger(__name__)
-
-# after these nothing has happened at the platform
-_NOTHING_DONE = (Declined, NotSent, Throttled, Misconfigured)
 
 _STATUS_AFTER_S = (2.0, 4.0, 8.0, 15.0, 30.0)
 _MARGIN_S = 3.0  # our own verdict should come before the depot gives up waiting
@@ -58,6 +71,7 @@ class Orders:
         rest: Rest,
         fleet: Fleet,
         slots: Slots,
+        plans: Plans,
         clock: Clock,
         random: Random,
         read_station: ReadStation,
@@ -67,6 +81,7 @@ class Orders:
         self._rest = rest
         self._fleet = fleet
         self._slots = slots
+        self._plans = plans
         self._clock = clock
         self._random = random
         self._read_station = read_station
@@ -84,16 +99,18 @@ class Orders:
                     return await self._limit(command, deadline_s)
                 case StartCharging():
                     return await self._start(command, deadline_s)
+                case StartDischarge():
+                    return await self._discharge(command, deadline_s)
                 case StopCharging():
                     return await self._stop(command, deadline_s)
                 case _:
                     assert_never(command)
-        except (*_NOTHING_DONE, ValueError) as error:
+        except (*NOTHING_DONE, ValueError) as error:
             return CommandRefused(command.id, str(error))
         except DriverError as error:
             return CommandLost(command.id, str(error))
 
-    # --- the three --------------------------------------------------------------------------------------------
+    # --- the four ---------------------------------------------------------------------------------------------
 
     async def _limit(self, command: SetLimit, deadline_s: float) -> Outcome:
         device_id, number, evse = self._where(command)
@@ -114,6 +131,7 @@ class Orders:
             )
 
         self._fleet.limit_sent(command.evse, command.limit_ma, self._clock.now().mono_s)
+        self._plans.displaced(command.evse)
         data = await self._post(
             command, "schedule", device_path(device_id, number, "schedule"), body, deadline_s
         )
@@ -154,19 +172,23 @@ class Orders:
         path = device_path(device_id, number, "start")
         began_s = self._clock.now().mono_s
         self._fleet.start_sent(command.evse, command.token, began_s)
+        await self._plans.step_aside(command.evse)
         perhaps = False
         try:
             try:
                 data = await self._post(command, "start", path, lambda: body, deadline_s)
-            except _NOTHING_DONE:
+            except NOTHING_DONE:
                 raise
             except DriverError as error:
                 perhaps = True
-                ended = await self._look_before_repeat(command, str(error), began_s, deadline_s)
+                repeat_s = began_s + self._readings.start_repeat_after_s
+                ended = await self._look(command, str(error), self._fleet.is_flowing, deadline_s, repeat_s)
+                if isinstance(ended, CommandAccepted):
+                    self._intents.pop(command.evse, None)
                 if ended is not None:
                     return ended
                 data = await self._post(command, "start", path, lambda: body, deadline_s)
-        except _NOTHING_DONE as error:
+        except NOTHING_DONE as error:
             if perhaps:
                 return CommandLost(command.id, str(error))
             self._forget_start(command)
@@ -177,6 +199,41 @@ class Orders:
             self._forget_start(command)
         elif isinstance(outcome, CommandAccepted):
             self._intents.pop(command.evse, None)
+        return outcome
+
+    async def _discharge(self, command: StartDischarge, deadline_s: float) -> Outcome:
+        device_id, number, _ = self._where(command)
+
+        def body() -> Mapping[str, Any]:
+            """Its time runs from the decision, like a lease; always bounded, and never below the floor (G-14)."""
+            waited_s = self._clock.now().mono_s - self._slots.issued_s(command)
+            duration_s = min(command.duration_s - waited_s, self._readings.discharge_max_s)
+            power_w = floor_power_w(command.power_w)
+            if duration_s < 1 or power_w <= 0:
+                raise ValueError("nothing left to discharge: its time is over or its power rounds to 0 kW")
+            return discharge_request(
+                kw(power_w), duration_s, max(command.min_soc, self._readings.discharge_floor_soc)
+            )
+
+        path = device_path(device_id, number, "discharge")
+        already = self._fleet.is_discharging(command.evse)  # then seeing it discharge proves nothing
+        self._fleet.discharge_sent(command.evse, self._clock.now().mono_s)
+        await self._plans.step_aside(command.evse)
+        try:
+            data = await self._post(command, "discharge", path, body, deadline_s)
+        except (*NOTHING_DONE, ValueError):
+            self._fleet.start_refused(command.evse)
+            raise
+        except DriverError as error:
+            if already:
+                return CommandLost(command.id, str(error))
+            ended = await self._look(command, str(error), self._fleet.is_discharging, deadline_s)
+            assert ended is not None, "without a time to repeat from there is no repeat"
+            return ended
+        command_id, status = read_command(data)
+        outcome = await self._follow(command, command_id, status, deadline_s)
+        if isinstance(outcome, CommandRefused):
+            self._fleet.start_refused(command.evse)
         return outcome
 
     # --- pieces -----------------------------------------------------------------------------------------------
@@ -220,10 +277,15 @@ class Orders:
         await self._rest.turn(Kind.CONTROL, isinstance(command, StopCharging))
         return not self._slots.overtaken(command)
 
-    async def _look_before_repeat(
-        self, command: StartCharging, error: str, began_s: float, deadline_s: float
+    async def _look(
+        self,
+        command: StartCharging | StartDischarge,
+        error: str,
+        began: Callable[[EvseId], bool],
+        deadline_s: float,
+        repeat_from_s: float = float("inf"),
     ) -> Outcome | None:
-        """After an unanswered start: None when it may be repeated, else how it ended."""
+        """After an unanswered start: how it ended; None when it may be repeated, from `repeat_from_s` on."""
         station = station_of(command.evse)
         attempt = 0
         while True:
@@ -236,11 +298,10 @@ class Orders:
             if now_s + self._rest.budget.wait_s(Kind.GET, now_s) >= deadline_s:
                 return CommandLost(command.id, error)
             was_read = await self._read_station(station)
-            if self._fleet.is_flowing(command.evse):
-                self._intents.pop(command.evse, None)
+            if began(command.evse):
                 return CommandAccepted(command.id)
-            waited_s = self._clock.now().mono_s - began_s
-            if was_read and self._fleet.is_up(station) and waited_s >= self._readings.start_repeat_after_s:
+            may_repeat = self._clock.now().mono_s >= repeat_from_s
+            if was_read and self._fleet.is_up(station) and may_repeat:
                 await self._rest.turn(Kind.CONTROL)
                 return CommandLost(command.id, error) if self._slots.overtaken(command) else None
 
@@ -263,7 +324,9 @@ class Orders:
             await self._clock.sleep(min(gap_s, deadline_s - now_s))
             try:
                 left_s = deadline_s - self._clock.now().mono_s + _MARGIN_S
-                status = read_command(await self._rest.read("command", command_path(command_id), left_s))[1]
+                status = read_command(
+                    await self._rest.read("command", command_path(command_id), patience_s=left_s)
+                )[1]
             except Declined as unknown:
                 return CommandLost(command.id, str(unknown))
             except DriverError as error:

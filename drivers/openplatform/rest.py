@@ -3,7 +3,7 @@
 Owns the session, the token's life cycle and the single place every outgoing request passes (`announce`). A call is one
 attempt: who may repeat it, and when, is the caller's business, because only the caller knows whether a repeat could
 switch something twice. Never logs a token, a secret or a body; follows no redirect.
-Source: Open Platform REFERENCE sections 3 to 6, GAPS G-02, G-06, G-09, G-25.
+Source: Open Platform REFERENCE sections 3 to 6, GAPS G-02, G-05, G-06, G-09, G-25.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
+from yarl import URL
 
 from controller.ports import Clock
 from drivers.errors import DriverError, Misconfigured, Nonsense, Refused, Unreachable
 from drivers.openplatform.budget import Budget, Kind
 from drivers.openplatform.settings import CloudSettings, address
+from drivers.openplatform.signing import signature_headers
 from drivers.openplatform.words import Envelope, Token, read_envelope, read_json, read_token, token_request
 
 CONNECT_S, READ_S, TOTAL_S = 5.0, 10.0, 15.0
@@ -44,9 +46,10 @@ _MEANING = {
     9001: "internal error",
 }
 
-OnRequest = Callable[
-    [str, str, str, Mapping[str, Any]], None
-]  # operation, method, path, fields (secrets masked)
+# operation, method, path, fields (secrets masked); what it returns comes back with the answer
+OnRequest = Callable[[str, str, str, Mapping[str, Any]], Any]
+# what OnRequest returned, the answer's status (None: none came), length of the body that was sent; maybe more than once
+OnAnswer = Callable[[Any, int | None, int], None]
 
 
 class Declined(Refused):
@@ -87,6 +90,10 @@ class Garbled(Nonsense):
     """An answer that is none of the platform's: HTML, half a document. It may or may not have been carried out."""
 
 
+# after these nothing has happened at the platform
+NOTHING_DONE = (Declined, NotSent, Throttled, Misconfigured)
+
+
 class _TokenRefused(DriverError):
     """Codes 2001 and 2002, inside this module only."""
 
@@ -94,12 +101,18 @@ class _TokenRefused(DriverError):
 class Rest:
     """`open` before the first call, `close` after the last."""
 
-    def __init__(self, settings: CloudSettings, clock: Clock, on_request: OnRequest | None = None) -> None:
-        self.address = address(settings.base_url)
+    def __init__(
+        self,
+        settings: CloudSettings,
+        clock: Clock,
+        on_request: OnRequest | None = None,
+        on_answer: OnAnswer | None = None,
+    ) -> None:
+        self.address = address(settings.base_url, settings.region)
         self.budget = Budget(settings.readings)
         self._settings = settings
         self._clock = clock
-        self._on_request = on_request
+        self._on_request, self._on_answer = on_request, on_answer
         self._session: aiohttp.ClientSession | None = None
         self._token: Token | None = None
         self._issued: deque[str] = deque(maxlen=8)  # tokens a server could still echo
@@ -127,30 +140,36 @@ class Rest:
             self._session = None
 
     async def call(
-        self, operation: str, method: str, path: str, body: Mapping[str, Any] | None = None
+        self, operation: str, method: str, path: str, fields: Mapping[str, Any] | None = None
     ) -> Any:
-        """One attempt, with one new token if the old one is refused; the `data` of the answer. The caller has taken
-        the request out of the budget. Raises Declined, LockedOut, NotSent, Throttled, Unanswered, Garbled,
-        Misconfigured."""
+        """One attempt, with one new token if the old one is refused; the `data` of the answer. `fields` are the query
+        of a GET, else the body. The caller has taken the request out of the budget. Raises Declined, LockedOut,
+        NotSent, Throttled, Unanswered, Garbled, Misconfigured."""
         token = await self.bearer()
         try:
-            return (await self._exchange(operation, method, path, body, token)).data
+            return (await self._exchange(operation, method, path, fields, token)).data
         except _TokenRefused:
             self.forget(token)
         token = await self.bearer()
         try:
-            return (await self._exchange(operation, method, path, body, token)).data
+            return (await self._exchange(operation, method, path, fields, token)).data
         except _TokenRefused as refused:
             self.forget(token)
             self._locked_until_s = self._clock.now().mono_s + _LOCKED_OUT_S
             raise LockedOut(f"{self.address.host}: a fresh token was refused", 2001) from refused
 
-    async def read(self, operation: str, path: str, patience_s: float = float("inf")) -> Any:
+    async def read(
+        self,
+        operation: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        patience_s: float = float("inf"),
+    ) -> Any:
         """One GET within the budget. Raises as `call`; NotSent when the budget would take longer than `patience_s`."""
         if self.budget.wait_s(Kind.GET, self._clock.now().mono_s) > patience_s:
             raise NotSent(f"{self.address.host} {operation}: the query quota is used up")
         await self.turn(Kind.GET)
-        return await self.call(operation, "GET", path)
+        return await self.call(operation, "GET", path, query)
 
     async def turn(self, kind: Kind, urgent: bool = False) -> None:
         """Waits until the budget allows one more request, and takes it; first come, first served among equals."""
@@ -179,10 +198,17 @@ class Rest:
         """Monotonic time from which the present token should no longer be relied upon."""
         return self._renew_s
 
-    def announce(self, operation: str, method: str, path: str, fields: Mapping[str, Any]) -> None:
-        """Every request that leaves the site passes here, the stream's handshake too; secrets are masked before."""
-        if self._on_request is not None:
-            self._on_request(operation, method, f"{self.address.path}{path}", fields)
+    def announce(self, operation: str, method: str, path: str, fields: Mapping[str, Any]) -> Any:
+        """Every request that leaves the site passes here, the stream's handshake too; secrets are masked before.
+        Returns what `concluded` wants."""
+        if self._on_request is None:
+            return None
+        return self._on_request(operation, method, f"{self.address.path}{path}", fields)
+
+    def concluded(self, announced: Any, status: int | None, bytes_sent: int = 0) -> None:
+        """How an announced request ended; the first word counts."""
+        if self._on_answer is not None:
+            self._on_answer(announced, status, bytes_sent)
 
     async def _renew(self) -> None:
         """A new token. Whatever goes wrong here, the request that needed it was not sent: raises NotSent or, where a
@@ -209,35 +235,56 @@ class Rest:
         self._renew_s = self._clock.now().mono_s + token.expires_s - min(_EARLY_S, token.expires_s / 10)
 
     async def _exchange(
-        self, operation: str, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
+        self, operation: str, method: str, path: str, fields: Mapping[str, Any] | None, token: str | None
     ) -> Envelope:
         """Sends and receives; `data` of a token answer is a Token."""
         if self._session is None:
             raise NotSent(f"{self.address.host}: closed")
-        fields = dict(body or {})
-        if "client_secret" in fields:
-            fields["client_secret"] = "***"
-        self.announce(operation, method, path, fields)
+        shown = dict(fields or {})
+        data = b""
+        target = path
+        if fields and method == "GET":
+            target = f"{path}?{urlencode(fields)}"
+        elif fields is not None:
+            data = json.dumps(fields, separators=(",", ":")).encode()
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "depot"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        data = None
-        if body is not None:
+        if data:
             headers["Content-Type"] = "application/json"
-            data = json.dumps(body, separators=(",", ":")).encode()
-        url = f"{self.address.http}{path}"
+        if token is not None:
+            headers |= {"Authorization": f"Bearer {token}"} | self.signature(method, target, data)
+        if "client_secret" in shown:
+            shown["client_secret"] = "***"
+        announced, status = self.announce(operation, method, path, shown), None
+        url = URL(f"{self.address.http}{target}", encoded=True)  # as it was signed, byte for byte
         where = f"{self.address.host} {operation}"
         try:
             async with self._session.request(
-                method, url, data=data, headers=headers, allow_redirects=False
+                method, url, data=data or None, headers=headers, allow_redirects=False
             ) as answer:
-                content = await _bounded(answer.content, where)
                 status, retry_after = answer.status, answer.headers.get("Retry-After")
+                content = await _bounded(answer.content, where)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"{where}: no connection ({_reason(error)})") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"{where}: no answer ({_reason(error)})") from error
+        finally:
+            self.concluded(announced, status, len(data))
         return self._judge(where, status, retry_after, content, is_token=operation == "token")
+
+    def signature(self, method: str, target: str, body: bytes = b"") -> dict[str, str]:
+        """The headers that sign one request, none where requests are not signed. Raises NotSent while our clock is not
+        trusted: a wrong time would read as a wrong token."""
+        if not self._settings.sign_requests:
+            return {}
+        now = self._clock.now()
+        if not now.utc_trusted:
+            raise NotSent(
+                f"{self.address.host}: our clock is not trusted yet, and a signature carries the time"
+            )
+        path = f"{self.address.path}{target}"
+        return signature_headers(
+            self._settings.client_secret, method, path, body, now.utc, self._settings.readings
+        )
 
     def _judge(
         self, where: str, status: int, retry_after: str | None, content: bytes, is_token: bool

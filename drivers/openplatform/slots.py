@@ -1,9 +1,10 @@
 """Commands that wait for the wire: one slot per EVSE, the newest limit wins, a stop is never displaced.
 
-This is the queue before the platform's request quota. It cannot grow: an EVSE holds at most one stop, one start and one
-limit, and what a newer command makes pointless is handed back as replaced. Order out: stops, then decreases (those of
-connectors that draw first), then everything else, oldest first. At most one control request per EVSE is under way,
-because the platform promises no order between two; only a stop may overtake a limit.
+This is the queue before the platform's request quota. It cannot grow: an EVSE holds at most one stop, one start (a
+discharge is a start in the other direction) and one limit, and what a newer command makes pointless is handed back as
+replaced. Order out: stops, then decreases (those of connectors that draw first), then everything else, oldest first.
+At most one control request per EVSE is under way, because the platform promises no order between two; only a stop may
+overtake a limit.
 Must not do I/O. Source: DESIGN section 4, Open Platform GAPS G-22.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from controller.core.commands import Command, SetLimit, StartCharging, StopCharging
+from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.model import EvseId
 
 _STOP, _DECREASE_DRAWING, _DECREASE, _REST = range(4)
@@ -21,7 +22,7 @@ _STOP, _DECREASE_DRAWING, _DECREASE, _REST = range(4)
 @dataclass(slots=True)
 class _Slot:
     stop: StopCharging | None = None
-    start: StartCharging | None = None
+    start: StartCharging | StartDischarge | None = None
     limit: SetLimit | None = None
     on_wire: dict[str, Command] = field(default_factory=dict)  # those whose request waits for its answer
     newest_stop: int = 0
@@ -49,7 +50,7 @@ class Slots:
                 gone = [slot.stop, slot.start, slot.limit]
                 slot.stop, slot.start, slot.limit = command, None, None
                 slot.newest_stop = self._count
-            case StartCharging():
+            case StartCharging() | StartDischarge():
                 gone = [slot.start]
                 slot.start = command
             case SetLimit():
@@ -75,7 +76,7 @@ class Slots:
         match command:
             case StopCharging():
                 slot.stop = None
-            case StartCharging():
+            case StartCharging() | StartDischarge():
                 slot.start = None
             case SetLimit():
                 slot.limit = None

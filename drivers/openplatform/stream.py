@@ -96,11 +96,13 @@ class Stream:
         token = await self._rest.bearer()
         renew_s = self._rest.renew_s
         devices = ",".join(quote(id, safe="") for id in self._ids)
-        self._rest.announce("stream", "GET", "/operator/stream", {"devices": ",".join(self._ids)})
+        target = f"/operator/stream?devices={devices}"
+        headers = {"Authorization": f"Bearer {token}"} | self._rest.signature("GET", target)
+        announced = self._rest.announce("stream", "GET", "/operator/stream", {"devices": ",".join(self._ids)})
         try:
             async with _Connect(
-                f"{self._rest.address.ws}/operator/stream?devices={devices}",
-                additional_headers={"Authorization": f"Bearer {token}"},
+                f"{self._rest.address.ws}{target}",
+                additional_headers=headers,
                 user_agent_header="depot",
                 proxy=None,
                 compression=None,
@@ -111,6 +113,7 @@ class Stream:
                 max_size=_MAX_MESSAGE_BYTES,
                 logger=_QUIET,
             ) as socket:
+                self._rest.concluded(announced, 101)
                 self._last_s = self._clock.now().mono_s
                 await self._listener.opened(self._ids)
                 guard = asyncio.create_task(self._guard(socket, renew_s))
@@ -122,12 +125,15 @@ class Stream:
                     guard.cancel()
                     await asyncio.gather(guard, return_exceptions=True)
         except InvalidStatus as refused:
+            self._rest.concluded(announced, refused.response.status_code)
             raise self._refused(refused.response.status_code, token) from refused
         except (InvalidHandshake, WebSocketException) as error:
             raise Unanswered(f"stream broken ({type(error).__name__})") from error
         except (OSError, TimeoutError) as error:
             text = "timed out" if isinstance(error, TimeoutError) else "no connection"
             raise Unanswered(f"stream: {text}") from error
+        finally:
+            self._rest.concluded(announced, None)
 
     async def _guard(self, socket: ClientConnection, renew_s: float) -> None:
         """Ends a socket that is silent although a connector is active, or whose token is about to expire."""

@@ -14,11 +14,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from controller.core.model import EvseState
 from controller.core.units import load_ma, load_w, whole
+from drivers.openplatform.fields import as_instant, as_number, as_percent, as_text
 
 _FIRMWARE = re.compile(r"([0-9]{6})\.([0-9]{4})", re.ASCII)
 _MAX_KW = 2000.0  # no connector reaches this; a bigger number is a broken one
@@ -79,6 +80,11 @@ class DeviceReading:
     online: bool
     connectors: tuple[ConnectorReading, ...]
 
+    @property
+    def uploaded(self) -> datetime | None:
+        """When the charger itself was last heard, as far as its connectors show."""
+        return max((item.taken for item in self.connectors if item.taken is not None), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -114,10 +120,10 @@ def read_envelope(document: Any) -> Envelope:
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) <= 6:
         code = int(code)
     details = document.get("details")
-    wait_s = _number(details.get("retry_after_seconds")) if isinstance(details, Mapping) else None
+    wait_s = as_number(details.get("retry_after_seconds")) if isinstance(details, Mapping) else None
     return Envelope(
         code=code if isinstance(code, int) and not isinstance(code, bool) else None,
-        message=_text(document.get("message")) or "",
+        message=as_text(document.get("message")) or "",
         data=document.get("data"),
         retry_after_s=wait_s if wait_s is not None and wait_s >= 0 else None,
     )
@@ -138,7 +144,7 @@ def read_token(document: Any) -> Token:
         or " " in value
     ):
         raise ValueError("no usable access_token")
-    expires_s = _number(document.get("expires_in"))
+    expires_s = as_number(document.get("expires_in"))
     # without a lifetime assume an hour: too short costs one request, too long costs a refused command
     return Token(value, expires_s if expires_s is not None and expires_s > 0 else 3600.0)
 
@@ -148,11 +154,11 @@ def read_device(data: Any) -> DeviceReading:
     if not isinstance(data, Mapping):
         raise ValueError("no charger in the answer")
     return DeviceReading(
-        device_id=_text(data.get("device_id")) or "",
-        serial=_text(data.get("sn")) or "",
-        model=_text(data.get("model")) or "",
-        vendor=_text(data.get("manufacturer")) or "",
-        firmware=_text(data.get("firmware_version")),
+        device_id=as_text(data.get("device_id")) or "",
+        serial=as_text(data.get("sn")) or "",
+        model=as_text(data.get("model")) or "",
+        vendor=as_text(data.get("manufacturer")) or "",
+        firmware=as_text(data.get("firmware_version")),
         online=data.get("status") != "offline",
         connectors=_connectors(data.get("connectors"), "status"),
     )
@@ -164,7 +170,7 @@ def read_frame(document: Any) -> Frame | None:
         return None
     return Frame(
         device_id=document["device_id"],
-        taken=_instant(document.get("timestamp")),
+        taken=as_instant(document.get("timestamp")),
         connectors=_connectors(document.get("connectors"), "state"),
     )
 
@@ -188,7 +194,7 @@ def read_command(data: Any) -> tuple[str | None, CommandStatus]:
     command_id = data.get("command_id")
     result = data.get("result")
     known = [result.get(key) for key in ("reason", "message")] if isinstance(result, Mapping) else [result]
-    reason = next((text for text in map(_text, known) if text), "")
+    reason = next((text for text in map(as_text, known) if text), "")
     return (command_id if isinstance(command_id, str) and command_id else None), CommandStatus(
         progress, reason
     )
@@ -220,12 +226,23 @@ def stop_request(reason: str) -> dict[str, Any]:
     return {"reason": reason if reason in _STOP_REASONS else "user_request"}
 
 
-def flexibility_request(site_ids: Sequence[str], percent: int, duration_s: float) -> dict[str, Any]:
-    return {
-        "target_type": "site",
-        "target_ids": list(site_ids),
-        "command": "set_power_limit",
-        "params": {"power_limit_percent": percent, "duration": math.ceil(duration_s), "reason": "site limit"},
+def discharge_request(discharge_kw: float, duration_s: float, min_soc: int) -> dict[str, Any]:
+    return {"discharge_power": discharge_kw, "duration": int(duration_s), "min_soc": min_soc}
+
+
+def flexibility_request(
+    site_ids: Sequence[str] | None, percent: int | None, duration_s: float, reason: str = "site limit"
+) -> dict[str, Any]:
+    """`site_ids` None means everything in reach; `percent` None pauses, which also ends discharging."""
+    params: dict[str, Any] = {"duration": math.ceil(duration_s), "reason": reason}
+    if percent is not None:
+        params = {"power_limit_percent": percent} | params
+    target = (
+        {"target_type": "all"} if site_ids is None else {"target_type": "site", "target_ids": list(site_ids)}
+    )
+    return target | {
+        "command": "pause_charging" if percent is None else "set_power_limit",
+        "params": params,
     }
 
 
@@ -243,58 +260,25 @@ def _connector(item: Mapping[str, Any], state_field: str) -> ConnectorReading | 
     number = item.get("connector_id")
     if isinstance(number, bool) or not isinstance(number, int):
         return None
-    text = _text(item.get(state_field)) or _text(item.get("state")) or _text(item.get("status")) or ""
+    text = as_text(item.get(state_field)) or as_text(item.get("state")) or as_text(item.get("status")) or ""
     state = _STATES.get(text)
-    power_kw = _number(item.get("power"), _MAX_KW)
-    current_a = _number(item.get("current"), _MAX_KW)
-    energy_kwh = _number(item.get("energy_delivered"), _MAX_KWH)
+    power_kw = as_number(item.get("power"), _MAX_KW)
+    current_a = as_number(item.get("current"), _MAX_KW)
+    energy_kwh = as_number(item.get("energy_delivered"), _MAX_KWH)
     return ConnectorReading(
         number=number,
         state=state,
         state_text=text,
         power_w=None if power_kw is None else load_w(power_kw * 1000),
-        voltage_v=_number(item.get("voltage")),
+        voltage_v=as_number(item.get("voltage")),
         current_ma=None if current_a is None else load_ma(current_a),
         energy_wh=None if energy_kwh is None else whole(abs(energy_kwh) * 1000),  # G-14: the magnitude counts
-        soc=_percent(item.get("soc")),
+        soc=as_percent(item.get("soc")),
         fault=_fault(item.get("fault_code")) if state is EvseState.FAULTED else None,
-        taken=_instant(item.get("last_telemetry_time")),
+        taken=as_instant(item.get("last_telemetry_time")),
     )
 
 
 def _fault(code: Any) -> str:
     """Number or text (G-18), as it came; the platform's operator side publishes no field for it."""
-    return str(code) if isinstance(code, int) and not isinstance(code, bool) else _text(code) or "fault"
-
-
-def _text(value: Any) -> str | None:
-    """Text fit for a log line: printable and short."""
-    if not isinstance(value, str):
-        return None
-    return "".join(char for char in value[:200] if char.isprintable()).strip()
-
-
-def _number(value: Any, bound: float = 1e9) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and abs(number) <= bound else None
-
-
-def _percent(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None or not 0 <= number <= 100 else whole(number)
-
-
-def _instant(value: Any) -> datetime | None:
-    """An ISO 8601 instant as UTC; a time without a zone is read as UTC, which is what the platform speaks."""
-    if not isinstance(value, str) or len(value) > 40:
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return str(code) if isinstance(code, int) and not isinstance(code, bool) else as_text(code) or "fault"

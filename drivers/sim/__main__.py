@@ -1,4 +1,4 @@
-"""Simulators as processes of their own: `python -m drivers.sim charger|meter|platform|depot`.
+"""Simulators as processes of their own: `python -m drivers.sim charger|device|meter|platform|depot`.
 
 For people who try a config of their own, and for tests that want nothing shared with the controller but sockets.
 Owns arguments, signals and what is printed; the simulators themselves are next door. Must not import the
@@ -12,6 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -25,11 +26,15 @@ from controller.core.units import parse_current_ma, parse_duration_s
 from drivers.sim.building import Building
 from drivers.sim.charger import SimCharger
 from drivers.sim.cloudcharger import CloudCharger
+from drivers.sim.device import SimDevice
+from drivers.sim.devicefile import MemoryFile
 from drivers.sim.evse import NOTHING, Amps, SimEvse
 from drivers.sim.load import FileLoad, write_amps
 from drivers.sim.meter import MeterTruth, SimMeter
 from drivers.sim.platform import SimPlatform
+from drivers.sim.quirks import DeviceQuirks
 from drivers.sim.site import DemoSite
+from drivers.sim.v2g import V2gEvse
 from drivers.sim.vehicle import Vehicle
 from drivers.sim.world import SimCircuit, World
 
@@ -71,6 +76,50 @@ async def charger(options: argparse.Namespace) -> None:
     if options.vehicle_after_s is not None:
         work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, True))
     await _together(work)
+
+
+# --- device ---------------------------------------------------------------------------------------------------------
+
+
+async def device(options: argparse.Namespace) -> None:
+    """One charger that speaks the charger side of the Open Platform to an on-site host."""
+    clock = WallClock()
+    make = V2gEvse if options.v2g else SimEvse
+    evses = [
+        make(f"{options.serial}/{number}", options.max_ma / 1e3, options.phases)
+        for number in range(1, options.connectors + 1)
+    ]
+    tls = None if options.ca_file is None else _trusting(options.ca_file)
+    try:
+        kept = None if options.memory is None else MemoryFile(options.memory)
+    except ValueError as error:
+        raise Unusable(f"{options.memory}: not the memory of a device ({error})") from None
+    charger = SimDevice(
+        options.serial,
+        options.model,
+        options.firmware,
+        options.url,
+        evses,
+        clock,
+        {} if kept is None else kept.memory,
+        quirks=DeviceQuirks(spread_s=options.spread_s),
+        tls=tls,
+    )
+    work: list[Work] = [_physics(clock, evses).run, charger.run, lambda: _tell(evses, options.currents)]
+    if options.vehicle_after_s is not None:
+        work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, False))
+    try:
+        await _together(work if kept is None else [*work, kept.run])
+    finally:
+        if kept is not None:
+            kept.write()  # after the last word of the charger
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise Unusable(f"{ca_file}: not a certificate ({error.reason})") from None
 
 
 async def _visit(evses: Sequence[SimEvse], after_s: float, token: str, with_card: bool) -> None:
@@ -241,6 +290,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--max", dest="max_ma", type=_current, default="32 A", metavar="CURRENT")
     made.add_argument("--phases", type=_phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"')
     _visitors(made)
+    url = "http://127.0.0.1:8088/v1"
+    example = f"--url {url} --serial SN000001 --memory SN000001.json --vehicle-after 3s"
+    made = _kind(kinds, "device", device, "a charger of an on-site Open Platform host", example)
+    made.add_argument("--url", type=_http, required=True, help=f"the host, like {url}")
+    made.add_argument("--serial", required=True, help="the serial number the host was told")
+    made.add_argument("--model", default="TP-AC22")
+    made.add_argument("--firmware", default="260420.0107", metavar="VERSION")
+    text = "what it remembers when it is off: without it the host refuses it at the second start"
+    made.add_argument("--memory", type=Path, metavar="FILE", help=text)
+    made.add_argument("--ca-file", type=Path, metavar="FILE", help="trust this certificate of the host")
+    made.add_argument("--connectors", type=int, choices=range(1, 9), default=1, metavar="N", help="1 to 8")
+    made.add_argument("--max", dest="max_ma", type=_current, default="32 A", metavar="CURRENT")
+    made.add_argument("--phases", type=_phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"')
+    made.add_argument("--v2g", action="store_true", help="it can also discharge vehicles")
+    text = "it dials again after a random time up to this (default: 60 s)"
+    made.add_argument("--spread", dest="spread_s", type=_duration, default="60 s", metavar="TIME", help=text)
+    _visitors(made)
     made = _kind(kinds, "meter", meter, "an SDM630 on Modbus TCP", '--port 5020 --load "40 A"')
     made.add_argument("--port", type=int, default=0, help="default: a free one, printed at the start")
     made.add_argument("--unit", type=int, default=1)
@@ -297,6 +363,12 @@ def _read(read: Callable[[str], Any], unit: str) -> Callable[[str], Any]:
 
 _current = _read(parse_current_ma, "A")
 _duration = _read(parse_duration_s, "s")
+
+
+def _http(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f'"{text}" does not begin with http:// or https://')
+    return text
 
 
 def _phases(text: str) -> tuple[int, ...]:

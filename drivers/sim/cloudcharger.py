@@ -1,13 +1,17 @@
-"""A charger that hangs on the hosted Open Platform instead of OCPP: what it does with orders, and what it does alone.
+"""A charger that hangs on the Open Platform instead of OCPP: what it does with orders, and what it does alone.
 
-Owns sessions, the stored schedules, running flexibility actions and the limit that follows from them; drives the
-physics (`SimEvse`) and leaves its reports in `outbox` for whoever carries them to the platform. Knows no HTTP.
+Owns sessions, the stored schedules, running limits and flexibility actions and the limit that follows from them;
+drives the physics (`SimEvse`) and leaves its reports in `outbox` for whoever carries them: `clouddelivery` to the
+hosted platform, `device` to an on-site host. Knows no HTTP.
 
 How it decides (readings of Open Platform REFERENCE 8-11 and GAPS, chosen to move less energy):
 - charging limit = the lowest of hardware, flexibility and base. Base is the slot of the enabled schedule that is
   active now (idle and discharge slots: 0; no power_limit: hardware; target_soc reached: 0), else the `charge_power`
   of the start, else hardware. So a one-off schedule lies over a low start power, and the charger falls back to that
   when the slot lapses, with or without a link (G-11, G-34).
+- a limit of one connector (`set_power_limit` in kW, G-08) lies over the start's `charge_power` in the same way, for
+  its duration and by the charger's own clock; with a slot active too the lower of both holds. 0 pauses, and a 0 that
+  arrives during a discharge ends it.
 - kW become amps over the wired phases, whatever the vehicle uses. Below the minimum current charging pauses.
 - flexibility is a percentage of `rated_kw`, shared by the connectors in session; one action per target, a newer one
   replaces it, the lowest of all targets wins, it ends by the charger's own clock (G-12). A pause ends discharges.
@@ -23,28 +27,20 @@ How it decides (readings of Open Platform REFERENCE 8-11 and GAPS, chosen to mov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, field
 
-from controller.core.model import Moment, Schedule, SlotAction
-from drivers.sim.cloudschedule import StoredSchedule, is_empty, store
+from controller.core.model import Moment, Schedule
+from drivers.sim.cloudconnector import Connector, Progress, Record
 from drivers.sim.cloudwords import (
-    DISCHARGE_FLOOR_SOC,
     DischargeOrder,
     FlexibilityOrder,
+    LimitOrder,
     StartOrder,
     StopOrder,
-    stamp,
 )
 from drivers.sim.evse import SimEvse
-from drivers.sim.v2g import V2gEvse
-from drivers.sim.vehicle import Vehicle
 
 LONELY_DISCHARGE_S = 15 * 60  # G-34
-
-Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +49,7 @@ class Order:
 
     id: str
     connector_id: int | None
-    what: StartOrder | StopOrder | DischargeOrder | Schedule | FlexibilityOrder
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Charger's word on a command: accepted, rejected, completed or failed."""
-
-    command_id: str
-    status: str
-    result: Result | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One finished session, in the platform's fields."""
-
-    fields: Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Session:
-    """Exactly one of a charging and a discharging session; `discharge_kw` tells which. `ends_s` is a `mono_s`."""
-
-    command_id: str
-    vehicle: Vehicle
-    began: Moment
-    meter_start_wh: int
-    soc_start: int
-    charge_kw: float | None = None
-    discharge_kw: float | None = None
-    ends_s: float | None = None
-    target_soc: int | None = None
-    min_soc: int = DISCHARGE_FLOOR_SOC
-    max_power_w: float = 0.0
+    what: StartOrder | StopOrder | DischargeOrder | Schedule | LimitOrder | FlexibilityOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,224 +59,10 @@ class Flexibility:
     ends_s: float
 
 
-class Connector:
-    """One outlet. `available` False takes it out of service."""
-
-    def __init__(self, charger: CloudCharger, number: int, evse: SimEvse) -> None:
-        self.charger = charger
-        self.number = number
-        self.evse = evse
-        self.available = True
-        self.session: Session | None = None
-        self.schedules: dict[str, StoredSchedule] = {}  # non-volatile
-        self._stopped_by_hand: Vehicle | None = None
-        evse.watchers.append(self._look)
-
-    @property
-    def status(self) -> str:
-        if self.evse.fault is not None:
-            return "fault"
-        if not self.available:
-            return "unavailable"
-        if self.session is not None:
-            if self.session.discharge_kw is not None:
-                return "discharging"
-            return "charging" if self.evse.drawing else self.charger.paused_status
-        return "idle" if self.evse.vehicle is None else "preparing"
-
-    @property
-    def meter_wh(self) -> int:
-        """The register of the running session's direction."""
-        if self.session is not None and self.session.discharge_kw is not None:
-            return round(self.export_wh)
-        return round(self.evse.register_wh)
-
-    @property
-    def export_wh(self) -> float:
-        return self.evse.export_wh if isinstance(self.evse, V2gEvse) else 0.0
-
-    @property
-    def soc(self) -> int | None:
-        return None if self.evse.vehicle is None else int(self.evse.vehicle.soc * 100)
-
-    def telemetry(self) -> dict[str, Any]:
-        """Device detail's fields. The meter says nothing flows as soon as the contactor is open."""
-        energy_wh = 0 if self.session is None else self.meter_wh - self.session.meter_start_wh
-        closed = self.evse.energised
-        values: dict[str, Any] = {
-            "connector_id": self.number,
-            "status": self.status,
-            "power": round(self.evse.power_w / 1e3, 3) if closed else 0.0,
-            "voltage": self.evse.voltage_v,
-            "current": round(max(map(abs, self.evse.conductor_a)), 2) if closed else 0.0,
-            "energy_delivered": energy_wh / 1e3,
-        }
-        return values if self.soc is None else values | {"soc": self.soc}
-
-    def start(self, order_id: str, order: StartOrder, now: Moment) -> str | None:
-        """Begins to charge; returns the reason for refusing."""
-        vehicle = self.evse.vehicle
-        refusal = self._refusal()
-        if self.session is not None:
-            refusal = "session_running"
-        if refusal is not None or vehicle is None:
-            return refusal
-        self.session = self._session(order_id, vehicle, now, round(self.evse.register_wh), order.duration_s)
-        self.session.charge_kw = order.charge_kw
-        self.session.target_soc = order.target_soc
-        return None
-
-    def discharge(self, order_id: str, order: DischargeOrder, now: Moment) -> str | None:
-        """Begins to discharge; returns the reason for refusing."""
-        vehicle, floor = self.evse.vehicle, max(order.min_soc, DISCHARGE_FLOOR_SOC)
-        refusal = "no_v2g_hardware" if not isinstance(self.evse, V2gEvse) else self._refusal()
-        if refusal is not None or vehicle is None:
-            return refusal
-        if vehicle.soc * 100 <= floor:
-            return "vehicle_refused_discharge"
-        if self.session is not None and self.session.discharge_kw is not None:
-            return "session_running"
-        self.end_session("discharge_ordered", now)
-        self.session = self._session(order_id, vehicle, now, round(self.export_wh), order.duration_s)
-        self.session.discharge_kw = order.discharge_kw
-        self.session.min_soc = floor
-        return None
-
-    def stop(self, reason: str, now: Moment) -> None:
-        self._stopped_by_hand = self.evse.vehicle
-        self.end_session(reason, now)
-
-    def keep(self, plan: Schedule, now: Moment) -> None:
-        """Stores a schedule; the same id replaces, switched off with an empty validity deletes."""
-        if not plan.enabled and is_empty(plan):
-            self.schedules.pop(plan.id, None)
-            return
-        if plan.enabled:
-            for other in self.schedules.values():
-                self.schedules[other.plan.id] = replace(other, plan=replace(other.plan, enabled=False))
-        self.schedules[plan.id] = store(plan, now.utc)
-
-    def base_kw(self, now: datetime) -> float | None:
-        """What schedule and start allow, None = nothing said (see the module's docstring)."""
-        for stored in self.schedules.values():
-            slot = stored.slot_at(now)
-            if slot is None:
-                continue
-            target, soc = stored.plan.target_soc, self.soc
-            if slot.action is not SlotAction.CHARGE or (
-                target is not None and soc is not None and soc >= target
-            ):
-                return 0.0
-            return None if slot.power_limit_w is None else slot.power_limit_w / 1e3
-        return None if self.session is None else self.session.charge_kw
-
-    def step(self, now: Moment, share_kw: float | None) -> None:
-        """Ends what is over and sets the pilot. `share_kw`: what flexibility leaves to this connector."""
-        if self.session is None and self.charger.schedule_starts:
-            self._start_by_schedule(now)
-        reason = self._over(now)
-        if reason is not None:
-            self.end_session(reason, now)
-        session, evse = self.session, self.evse
-        evse.energised = session is not None
-        if isinstance(evse, V2gEvse):
-            kw = None if session is None else session.discharge_kw
-            evse.discharge_a = 0.0 if kw is None else self._amps(kw)
-        limits = [kw for kw in (self.base_kw(now.utc), share_kw) if kw is not None]
-        evse.limit_a = min([evse.max_a, *map(self._amps, limits)])
-        if session is not None:
-            session.max_power_w = max(session.max_power_w, abs(evse.power_w))
-
-    def end_session(self, reason: str, now: Moment) -> None:
-        """Opens the contactor, writes the record, finishes the command that began it; nothing without a session."""
-        session = self.session
-        if session is None:
-            return
-        self.evse.energised = False
-        energy_kwh = (self.meter_wh - session.meter_start_wh) / 1e3
-        hours = (now.mono_s - session.began.mono_s) / 3600.0
-        self.charger.outbox.append(
-            Record(
-                {
-                    "record_id": self.charger.next_record_id(),
-                    "device_id": self.charger.device_id,
-                    "connector_id": self.number,
-                    "start_time": stamp(session.began.utc),
-                    "end_time": stamp(now.utc),
-                    "energy": energy_kwh,
-                    "max_power": round(session.max_power_w / 1e3, 3),
-                    "avg_power": round(energy_kwh / hours, 3) if hours > 0 else 0.0,
-                    "meter_start": session.meter_start_wh / 1e3,
-                    "meter_end": self.meter_wh / 1e3,
-                    "vehicle_info": {
-                        "soc_start": session.soc_start,
-                        "soc_end": int(session.vehicle.soc * 100),
-                    },
-                    "stop_reason": reason,
-                }
-            )
-        )
-        status = "failed" if reason == "fault" else "completed"
-        result = {"energy_delivered": energy_kwh, "reason": reason}
-        self.charger.outbox.append(Progress(session.command_id, status, result))
-        self.session = None
-
-    def _session(
-        self, order_id: str, vehicle: Vehicle, now: Moment, meter_wh: int, duration_s: int | None
-    ) -> Session:
-        ends_s = None if duration_s is None else now.mono_s + duration_s
-        return Session(order_id, vehicle, now, meter_wh, int(vehicle.soc * 100), ends_s=ends_s)
-
-    def _refusal(self) -> str | None:
-        if self.evse.fault is not None:
-            return "fault"
-        if not self.available:
-            return "unavailable"
-        return "no_vehicle" if self.evse.vehicle is None else None
-
-    def _over(self, now: Moment) -> str | None:
-        session = self.session
-        if session is None:
-            return None
-        if self.evse.vehicle is not session.vehicle:
-            return "ev_disconnected"
-        if self.evse.fault is not None:
-            return "fault"
-        if not self.available:
-            return "unavailable"
-        if session.ends_s is not None and now.mono_s >= session.ends_s:
-            return "time_limit"
-        percent = session.vehicle.soc * 100
-        if session.discharge_kw is not None:
-            if percent <= session.min_soc:
-                return "soc_floor_reached"
-            if any(action.pause for action in self.charger.flexibility.values()):
-                return "flexibility"
-            return "link_lost" if self.charger.lonely(now) else None
-        return (
-            "soc_target_reached" if session.target_soc is not None and percent >= session.target_soc else None
-        )
-
-    def _start_by_schedule(self, now: Moment) -> None:
-        slots = (stored.slot_at(now.utc) for stored in self.schedules.values())
-        wanted = any(slot is not None and slot.action is SlotAction.CHARGE for slot in slots)
-        if wanted and self._stopped_by_hand is not self.evse.vehicle:
-            self.start(f"schedule/{self.number}", StartOrder(), now)
-
-    def _look(self) -> None:
-        """Told by the EVSE at every change: the contactor opens with the plug, not a step later."""
-        if self.session is not None and self.evse.vehicle is not self.session.vehicle:
-            self.evse.energised = False
-        if self.evse.vehicle is None:
-            self._stopped_by_hand = None
-
-    def _amps(self, kw: float) -> float:
-        return min(self.evse.max_a, kw * 1e3 / (self.evse.voltage_v * len(self.evse.phases)))
-
-
 @dataclass
 class CloudCharger:
-    """`rated_kw` is the power flexibility percentages refer to. `step` and `handle` are called by the platform."""
+    """`rated_kw` is the power flexibility percentages refer to. `step` and `handle` are called by whoever carries
+    the orders. `records` counts the session records ever made, so that no id comes twice."""
 
     device_id: str
     sn: str
@@ -324,34 +73,36 @@ class CloudCharger:
     site_id: str = "st-sim-01"
     paused_status: str = "charging"
     schedule_starts: bool = False
+    records: int = 0
     outbox: list[Progress | Record] = field(default_factory=list, init=False)
     flexibility: dict[str, Flexibility] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.connectors = [Connector(self, n, evse) for n, evse in enumerate(self.evses, start=1)]
         self.link_lost_s: float | None = None  # `mono_s`
-        self._records = 0
         self._seen: tuple[str, ...] = ()
 
     def handle(self, order: Order, now: Moment) -> None:
         """Carries out one order; the outcome of a command goes to `outbox`."""
         for connector in (c for c in self.connectors if c.number == order.connector_id):
-            refusal: str | None = None
-            match order.what:
-                case StartOrder() as start:
-                    refusal = connector.start(order.id, start, now)
-                case DischargeOrder() as discharge:
-                    refusal = connector.discharge(order.id, discharge, now)
-                case Schedule() as plan:
-                    connector.keep(plan, now)
-                case StopOrder(reason):
-                    self.outbox.append(Progress(order.id, "accepted"))
-                    connector.stop(reason, now)
-                    self.outbox.append(Progress(order.id, "completed"))
+            refusal = connector.why_not(order.what)
             if refusal is not None:
                 self.outbox.append(Progress(order.id, "rejected", {"reason": refusal}))
-            elif isinstance(order.what, StartOrder | DischargeOrder):
-                self.outbox.append(Progress(order.id, "accepted"))
+                return
+            self.outbox.append(Progress(order.id, "accepted"))
+            match order.what:
+                case StartOrder() as start:
+                    connector.start(order.id, start, now)
+                case DischargeOrder() as discharge:
+                    connector.discharge(order.id, discharge, now)
+                case LimitOrder() as limit:
+                    connector.cap(order.id, limit, now)
+                case Schedule() as plan:
+                    connector.keep(plan, now.utc)
+                    self.outbox.append(Progress(order.id, "completed"))
+                case StopOrder(reason):
+                    connector.stop(reason, now)
+                    self.outbox.append(Progress(order.id, "completed"))
         if isinstance(order.what, FlexibilityOrder):
             action = Flexibility(order.what.percent, order.what.pause, now.mono_s + order.what.duration_s)
             self.flexibility |= dict.fromkeys(order.what.targets, action)
@@ -372,9 +123,10 @@ class CloudCharger:
         return self._seen != before
 
     def reboot(self, now: Moment) -> None:
-        """Power was gone for a moment: sessions and flexibility are lost, schedules stay."""
+        """Power was gone for a moment: sessions, limits and flexibility are lost, schedules stay."""
         for connector in self.connectors:
             connector.end_session("reboot", now)
+            connector.limit = None
         self.flexibility.clear()
 
     def lonely(self, now: Moment) -> bool:
@@ -386,5 +138,5 @@ class CloudCharger:
         return any(connector.session is not None for connector in self.connectors)
 
     def next_record_id(self) -> str:
-        self._records += 1
-        return f"rec_{self.device_id}_{self._records}"
+        self.records += 1
+        return f"rec_{self.device_id}_{self.records}"

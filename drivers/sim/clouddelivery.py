@@ -18,7 +18,8 @@ from typing import Any
 
 from controller.core.model import Moment
 from drivers.sim.cloudbooks import Records
-from drivers.sim.cloudcharger import CloudCharger, Order, Progress, Record
+from drivers.sim.cloudcharger import CloudCharger, Order
+from drivers.sim.cloudconnector import Progress, Record
 from drivers.sim.cloudwords import DischargeOrder, Refusal, StartOrder, StopOrder, stamp
 
 EXPIRY_S = 120.0

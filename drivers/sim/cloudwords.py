@@ -71,6 +71,14 @@ class DischargeOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitOrder:
+    """A limit of one connector; while it runs it stands in the place of the start's `charge_kw`."""
+
+    limit_kw: float
+    duration_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class FlexibilityOrder:
     """`targets`: "all", "site:ID" or "operator:ID"; a charger keeps one action per target. `pause` stops both
     directions, a percentage (of rated power) limits charging only."""
@@ -155,11 +163,19 @@ def choice(source: Mapping[str, Any], field: str, known: tuple[str, ...]) -> str
 
 
 def positive(body: Mapping[str, Any], field: str) -> float | None:
+    value = power(body, field)
+    if value == 0:
+        raise Refusal(1001, f"{field} must be greater than zero", field=field, value=value)
+    return value
+
+
+def power(body: Mapping[str, Any], field: str) -> float | None:
+    """kW, zero included."""
     value = body.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MAX_KW:
-        raise Refusal(1001, f"{field} must be greater than zero", field=field, value=value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_KW:
+        raise Refusal(1001, f"{field} must be a power in kW", field=field, value=value)
     return float(value)
 
 

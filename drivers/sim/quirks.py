@@ -1,4 +1,4 @@
-"""What a simulated charger does wrong, as data. Each field names its row in the field notes, section 2."""
+"""What a simulated charger does wrong, as data: on OCPP (rows of the field notes, section 2) and on the Open Platform."""
 
 from __future__ import annotations
 
@@ -51,3 +51,46 @@ class Quirks:
 
 
 HONEST = Quirks()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceQuirks:
+    """What a simulated Open Platform charger does wrong or differently; the G numbers are those of GAPS.
+
+    ignores_limits   accepts every `set_power_limit` and charges on as if it had not come
+    ignores_expiry   a `set_power_limit` never ends by itself: leases are not honoured
+    rejects          commands it answers with `rejected`, like "discharge" (G-08)
+    no_status        never says what became of a command
+    no_poll          takes commands from heartbeat answers only (G-07)
+    no_events        sends neither plug nor session events: sessions show in telemetry and records only
+    repeats          every report is sent twice
+    acts_after_s     time between accepting a command and acting on it
+    skew_s           how far its own UTC is ahead (G-29)
+    spread_s         waits a random time up to this before it dials again (G-34)
+    schedule_starts  a charge slot starts a plugged vehicle (G-11)
+    paused_state     telemetry state of a session without flow: "idle" or "charging" (G-17)
+    number_faults    faults as 421 instead of "F-0421" (G-18)
+    stop_reasons     records carry the unpublished `stop_reason` (G-19)
+    no_phases        telemetry without `phase_details` (G-16)
+    upgrade_fails    a firmware upgrade fails while it is written, with this message
+    """
+
+    ignores_limits: bool = False
+    ignores_expiry: bool = False
+    rejects: frozenset[str] = frozenset()
+    no_status: bool = False
+    no_poll: bool = False
+    no_events: bool = False
+    repeats: bool = False
+    acts_after_s: float = 0.0
+    skew_s: float = 0.0
+    spread_s: float = 60.0
+    schedule_starts: bool = False
+    paused_state: str = "idle"
+    number_faults: bool = False
+    stop_reasons: bool = False
+    no_phases: bool = False
+    upgrade_fails: str | None = None
+
+
+CAREFUL = DeviceQuirks()

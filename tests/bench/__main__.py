@@ -14,10 +14,10 @@ from tests.bench.figures import Figure
 BENCHES: dict[str, tuple[str, Callable[[], Iterator[Figure]]]] = {
     "step": ("5 s", step.step),
     "start": ("10 s", processes.start),
-    "memory": ("60 s", processes.memory),
-    "storm": ("20 s", processes.storm),
+    "memory": ("45 s", processes.memory),
+    "storm": ("30 s", processes.storm),
     "wire": ("35 s", processes.wire),
-    "reaction": ("4 min", processes.reaction),
+    "reaction": ("6 min", processes.reaction),
 }
 
 

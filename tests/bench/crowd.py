@@ -31,6 +31,7 @@ SAMPLE_S = 5.0
 GAP_S = (3.0, 4.0)  # between two steps of the building, drawn evenly: any phase of the poll
 STEP_A = 120.0  # of the building; with 50 stations each must come down by 2 A
 GIVE_UP_S = 10.0
+CALM_S = 17.0  # after a rise, before the first step: the controller remembers the least drawn for 15 s
 LEAST_A = 9.0  # below this a ramp is over: stations may pause instead of coming down
 
 
@@ -82,6 +83,7 @@ class Crowd:
         while taken + misses < count:
             high = await self.until(lambda: min(s.limit_a for s in self.stations) >= 28, 120)
             say(event="ramp", high=high)
+            await asyncio.sleep(CALM_S)
             while taken + misses < count and min(s.limit_a for s in self.stations) >= LEAST_A:
                 await asyncio.sleep(random.uniform(*GAP_S))
                 before = {station.name: station.limit_a for station in self.stations}

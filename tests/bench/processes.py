@@ -34,7 +34,8 @@ LIMIT_A = 2000
 BUILDING_A = 340.0  # leaves every station its 32 A, and the first step of a ramp does not
 LOAD_STEPS = 30
 WARM_UP_S = 40.0
-PROBE_S = 0.005
+PROBE_S = 0.002
+STORMS, STORM_GAP_S = 10, 2.0
 WATCHED_S = 20.0
 
 
@@ -88,7 +89,7 @@ def storm() -> Iterator[Figure]:
             lags_ms, seconds = asyncio.run(_storm(config, crowd))
     yield Figure("loop lag while 50 stations reconnect, p99", percentile(lags_ms, 99), "ms", 50.0)
     yield Figure("the same, highest", max(lags_ms), "ms")
-    yield Figure("until all 50 are set up again", seconds, "s")
+    yield Figure("until all 50 are set up again, longest", seconds, "s")
 
 
 async def _storm(config: Path, crowd: Crowd) -> tuple[list[float], float]:
@@ -104,14 +105,17 @@ async def _storm(config: Path, crowd: Crowd) -> tuple[list[float], float]:
     async with house.open() as runtime:
         work = asyncio.create_task(house.run(runtime))
         await asyncio.to_thread(crowd.wait_for, "settled")
-        await asyncio.sleep(5.0)
-        probing = asyncio.create_task(probe())
-        crowd.tell("storm")
-        over = await asyncio.to_thread(crowd.wait_for, "storm")
-        for task in (probing, work):
-            task.cancel()
-        await asyncio.gather(probing, work, return_exceptions=True)
-    return lags_ms, over["seconds"]
+        await asyncio.sleep(STORM_GAP_S)
+        took_s = []
+        for _ in range(STORMS):
+            probing = asyncio.create_task(probe())
+            crowd.tell("storm")
+            took_s.append((await asyncio.to_thread(crowd.wait_for, "storm"))["seconds"])
+            probing.cancel()
+            await asyncio.sleep(STORM_GAP_S)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    return lags_ms, max(took_s)
 
 
 def wire() -> Iterator[Figure]:

@@ -98,9 +98,9 @@ class WholeHouse:
     async def until(self, condition: Callable[[], object]) -> None:
         """Looks at every snapshot; a TimeoutError tells where everybody stood."""
         assert self.runtime is not None
-        seen = None
         try:
             async with asyncio.timeout(DEADLINE_S):
+                seen = await self.runtime.next_snapshot(None)
                 while not condition():
                     seen = await self.runtime.next_snapshot(seen)
         except TimeoutError:
@@ -114,6 +114,9 @@ class WholeHouse:
         while self.clock.now().mono_s < end_s:
             assert condition(), self.story()
             seen = await self.runtime.next_snapshot(seen)
+
+    def is_ready(self) -> bool:
+        return self.snapshot.state == "auto" and all(evse.fallback_stored for evse in self.snapshot.evses)
 
     def story(self) -> str:
         seen = self.snapshot
@@ -173,18 +176,7 @@ async def whole_house(
             site.runtime = runtime
             running = asyncio.create_task(house.run(runtime, [lambda: site._stations(house)]))
             try:
-                await asyncio.wait({running}, timeout=0)
-                await site.until(
-                    lambda: (
-                        running.done()
-                        or (
-                            site.snapshot.state == "auto"
-                            and all(e.fallback_stored for e in site.snapshot.evses)
-                        )
-                        if runtime.snapshot
-                        else running.done()
-                    )
-                )
+                await site.until(site.is_ready)
                 yield site
             finally:
                 running.cancel()

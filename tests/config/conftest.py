@@ -32,5 +32,15 @@ def write_config(tmp_path: Path) -> WriteConfig:
 
 
 @pytest.fixture
+def onsite_files(tmp_path: Path) -> Path:
+    """Beside the config: what an on-site host needs. Certificate and key are none, but look like it."""
+    write_secret(tmp_path / "ems.secret", "energy manager\n")
+    write_secret(tmp_path / "console.secret", "diagnostics console\n")
+    write_secret(tmp_path / "server.key", "-----BEGIN PRIVATE KEY-----\n")
+    write_secret(tmp_path / "server.pem", "-----BEGIN CERTIFICATE-----\n", 0o644)
+    return tmp_path
+
+
+@pytest.fixture
 def valid() -> str:
     return VALID

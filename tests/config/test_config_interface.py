@@ -108,18 +108,16 @@ NOT_YET = [
     "ocpp.tls_cert",
     "ocpp.tls_key",
     "ocpp.client_ca",
-    "open_platform.onsite",
     "station.CP001.open_platform",
     "station.CP002.evse.1.current",
     "station.CP002.evse.1.max_power",
-    "station.CP002.open_platform.link",
     "tariff",
     "metrics",
     "mqtt",
 ]
 
 
-def test_every_key_of_the_interface_is_known_and_what_comes_later_is_refused(write_config):
+def test_every_key_of_the_interface_is_known_and_what_comes_later_is_refused(write_config, onsite_files):
     with pytest.raises(ConfigError) as caught:
         load(write_config(EXAMPLE))
     assert [problem.where for problem in caught.value.problems] == NOT_YET

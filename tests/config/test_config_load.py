@@ -42,6 +42,7 @@ CLOUD = Link(
     raise_gap_s=60,
     answer_s=60,
     lease_ends_with_transaction=False,
+    settle_s=15,
 )
 
 SMALLEST = """
@@ -122,8 +123,10 @@ def test_meters_channels_and_places_of_a_full_file(write_config, valid):
             "depot-noord",
             "battery staple",
             ("site_1",),
+            False,
             {cp3: CloudStation(cp3, "dvc_1")},
         ),
+        None,
     )
     assert (config.storage_path, config.control_socket) == (base / "data", base / "control.sock")
 

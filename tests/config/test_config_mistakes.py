@@ -183,7 +183,7 @@ MISTAKES = [
         "ocpp.unknown_tokens",
         'choose one of "reject"',
     ),
-    ('link = "cloud"', 'link = "onsite"', "station.CP003.open_platform.link", "not available yet"),
+    ('link = "cloud"', 'link = "clowd"', "station.CP003.open_platform.link", 'did you mean "cloud"?'),
     (
         'link = "cloud"',
         'link = "cloud", serial = "TP-1"',
@@ -247,9 +247,9 @@ MISTAKES = [
     ('client_secret_file = "platform.secret"\n', "", "open_platform.cloud.client_secret_file", "is missing"),
     (
         "sign_requests = false",
-        "sign_requests = true #!",
+        'sign_requests = "yes" #!',
         "open_platform.cloud.sign_requests",
-        "not available yet",
+        '"yes" is neither true nor false',
     ),
     # vehicles and places
     (
@@ -272,7 +272,6 @@ MISTAKES = [
     ("[site]", "[site]\nproduction = true #!", "site.production", "not available yet"),
     ("[ocpp]", '[ocpp]\ntls_listen = "0.0.0.0:8443" #!', "ocpp.tls_listen", "not available yet"),
     ("[ocpp]", '[ocpp]\nclient_ca = "ca.pem" #!', "ocpp.client_ca", "not available yet"),
-    ("[ocpp]", "[open_platform.onsite] #!\n[ocpp]", "open_platform.onsite", "not available yet"),
     ("[ocpp]", "[tariff] #!\n[ocpp]", "tariff", "not available yet"),
     ("[ocpp]", "[metrics] #!\n[ocpp]", "metrics", "not available yet"),
     ("[ocpp]", "[mqtt] #!\n[ocpp]", "mqtt", "not available yet"),

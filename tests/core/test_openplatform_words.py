@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,11 +10,24 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from controller.core.commands import SetLimit, StartCharging, StopCharging
-from controller.core.model import SITE, Evse, EvseId, EvseState, Link, StationId
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.model import (
+    SITE,
+    Evse,
+    EvseId,
+    EvseState,
+    Link,
+    Moment,
+    Schedule,
+    ScheduleType,
+    SlotAction,
+    StationId,
+    TimeSlot,
+)
 from drivers.errors import Misconfigured
-from drivers.openplatform import limits, words
+from drivers.openplatform import books, limits, samples, signing, words
 from drivers.openplatform.budget import Budget, Kind
+from drivers.openplatform.records import day_windows
 from drivers.openplatform.settings import CHANNEL, CloudSettings, Readings, address
 from drivers.openplatform.slots import Slots
 
@@ -173,6 +187,17 @@ def test_requests_carry_nothing_but_the_platforms_words() -> None:
     assert words.start_request(4.14, "depot-1") == {"charge_power": 4.14, "transaction_id": "depot-1"}
     assert words.stop_request("asked by J. de Vries") == {"reason": "user_request"}
     assert words.stop_request("time_limit") == {"reason": "time_limit"}
+    assert words.discharge_request(7.0, 1799.9, 20) == {
+        "discharge_power": 7.0,
+        "duration": 1799,
+        "min_soc": 20,
+    }
+    pause = words.flexibility_request(None, None, 60, "grid request")
+    assert pause == {
+        "target_type": "all",
+        "command": "pause_charging",
+        "params": {"duration": 60, "reason": "grid request"},
+    }
     flex = words.flexibility_request(["a"], 35, 299.5)
     assert (
         flex["target_type"] == "site" and flex["target_ids"] == ["a"] and flex["command"] == "set_power_limit"
@@ -201,10 +226,12 @@ def test_a_limit_rounds_down_and_stays_below_the_maximum(
     assert limits.limit_w(current_ma, an_evse(phases), READINGS) == power_w
 
 
-def test_measured_power_rounds_up_per_phase() -> None:
-    assert limits.sample_ma(7_000, an_evse(), READINGS) == 10_145
-    assert limits.sample_ma(-7_000, an_evse((0,)), READINGS) == -30_435
-    assert limits.sample_ma(0, an_evse(), READINGS) == 0
+def test_a_limit_for_any_vehicle_is_written_for_one_phase() -> None:
+    careful = Readings(kw_limit_spreads="vehicle")
+    assert limits.limit_w(16_000, an_evse(), careful) == 3_680  # 16 A even if one phase carries all of it
+    assert limits.start_power_w(16_000, an_evse(), careful) == 1_380
+    assert limits.is_pause(5_999, an_evse(), careful) and not limits.is_pause(6_000, an_evse(), careful)
+    assert limits.brake_percent(16_000, an_evse(), 64_000, careful) == 8
 
 
 def test_a_start_leaves_at_most_the_fallback_and_never_zero() -> None:
@@ -313,6 +340,250 @@ def test_brake_percent_rounds_down_and_takes_the_charger_as_base() -> None:
     assert limits.brake_percent(90_000, evse, 64_000, READINGS) == 100
 
 
+# --- plans in the charger ----------------------------------------------------------------------------------------
+
+
+def a_plan(*slots: TimeSlot, **changes: Any) -> Schedule:
+    fields: dict[str, Any] = {"id": "night of J. de Vries", "type": ScheduleType.WEEKLY, "enabled": True}
+    return Schedule(**fields | {"timezone": "Europe/Amsterdam", "slots": slots} | changes)
+
+
+def test_a_stored_plan_never_exceeds_the_fallback() -> None:
+    plan = a_plan(
+        TimeSlot(22 * 60, 6 * 60, SlotAction.CHARGE, None, (0, 4)),
+        TimeSlot(6 * 60, 7 * 60, SlotAction.CHARGE, 11_000, (5,)),
+        TimeSlot(7 * 60, 8 * 60, SlotAction.CHARGE, 2_000, (5,)),
+        TimeSlot(8 * 60, 24 * 60, SlotAction.IDLE, None, (6,)),
+        target_soc=80,
+        effective_until=datetime(2026, 12, 31, tzinfo=UTC),
+    )
+    body = limits.stored_plan(an_evse(), plan, False, READINGS)
+    assert body["time_slots"] == [
+        {"start": "22:00", "end": "06:00", "action": "charge", "day_of_week": ["mon", "fri"]}
+        | {"power_limit": 4.14},
+        {"start": "06:00", "end": "07:00", "action": "charge", "day_of_week": ["sat"], "power_limit": 4.14},
+        {"start": "07:00", "end": "08:00", "action": "idle", "day_of_week": ["sat"]},  # below 6 A
+        {"start": "08:00", "end": "00:00", "action": "idle", "day_of_week": ["sun"]},
+    ]
+    assert (body["type"], body["enabled"], body["timezone"]) == ("weekly", True, "Europe/Amsterdam")
+    assert (body["target_soc"], body["effective_until"]) == (80, "2026-12-31T00:00:00Z")
+    assert "Vries" not in str(body) and body["schedule_id"] != "depot-limit-1"
+    assert limits.stored_plan(an_evse(), plan, False, READINGS)["schedule_id"] == body["schedule_id"]
+
+
+def test_a_stored_plan_discharges_only_with_consent() -> None:
+    plan = a_plan(
+        TimeSlot(17 * 60, 19 * 60, SlotAction.DISCHARGE, 7_009), TimeSlot(0, 60, SlotAction.DISCHARGE)
+    )
+    slots = limits.stored_plan(an_evse(), plan, True, READINGS)["time_slots"]
+    assert [slot["action"] for slot in slots] == ["discharge", "idle"]  # no power, no discharge
+    assert slots[0]["power_limit"] == 7.0
+    slots = limits.stored_plan(an_evse(), plan, False, READINGS)["time_slots"]
+    assert [slot["action"] for slot in slots] == ["idle", "idle"]
+
+
+def test_a_plan_is_deleted_by_an_empty_validity_and_needs_a_real_zone() -> None:
+    body = limits.removed_plan("x", datetime(2026, 6, 2, 10, 0, tzinfo=UTC))
+    assert body["enabled"] is False and body["effective_from"] == body["effective_until"]
+    with pytest.raises(ValueError, match="Mars"):
+        limits.stored_plan(an_evse(), a_plan(timezone="Mars/Olympus"), False, READINGS)
+
+
+# --- samples ----------------------------------------------------------------------------------------------------
+
+
+def seen(
+    power_w: int | None,
+    current_ma: int | None = None,
+    voltage_v: float | None = None,
+    state: str = "charging",
+):
+    return words.ConnectorReading(
+        1, EvseState(state), state, power_w=power_w, current_ma=current_ma, voltage_v=voltage_v, energy_wh=500
+    )
+
+
+@pytest.mark.parametrize(
+    ("reading", "spread"),
+    [
+        (seen(11_040, 16_000, 230.0), 3.0),
+        (seen(3_680, 16_000, 230.0), 1.0),
+        (seen(11_960, 16_000, 249.0), 3.0),  # never more phases than wires
+        (seen(6_900, 133_000, 711.2), 3.0),  # DC: the vehicle's side
+        (seen(11_040, 16_000), None),
+        (seen(11_040, None, 230.0), None),
+        (seen(300, 1_300, 230.0), None),  # standby tells nothing
+        (seen(None, 16_000, 230.0), None),
+    ],
+)
+def test_rest_tells_over_how_many_phases_power_flows(
+    reading: words.ConnectorReading, spread: float | None
+) -> None:
+    told = samples.spread_of(an_evse(), reading, READINGS)
+    assert told == (None if spread is None else pytest.approx(spread))
+    assert samples.spread_of(an_evse((1,)), reading, READINGS) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("reading", "spread", "phases", "current_ma"),
+    [
+        (seen(11_040), None, (0, 1, 2), (16_000, 16_000, 16_000)),  # as the limit was written
+        (seen(7_360), 1.0, (0, 1, 2), (32_000, None, None)),  # one phase, so measured before
+        (seen(7_360), 1.0, (0,), (32_000, None, None)),
+        (seen(11_040), 2.6, (0, 1, 2), (18_462, 18_462, 18_462)),  # low voltage, poor power factor
+        (seen(7_360, 31_000, 229.0), 1.0, (0, 1, 2), (32_000, None, None)),  # the larger counts
+        (seen(7_360, 33_000, 229.0), 1.0, (0, 1, 2), (33_000, None, None)),
+        (seen(-7_360, 33_000, 229.0, "discharging"), 1.0, (0, 1, 2), (-33_000, None, None)),
+        (seen(-6_900), None, (0, 1, 2), (-10_000, -10_000, -10_000)),
+        (seen(0), None, (0, 1), (0, 0, None)),
+        (seen(None), 3.0, (0, 1, 2), (None, None, None)),
+        (seen(None, 20_000, 230.0), None, (0, 1, 2), (20_000, 20_000, 20_000)),
+    ],
+)
+def test_sample_currents(reading: Any, spread: float | None, phases: Any, current_ma: Any) -> None:
+    now = Moment(50.0, datetime(2026, 6, 2, tzinfo=UTC))
+    assert samples.evse_sample(an_evse(phases), reading, spread, None, now, READINGS).current_ma == current_ma
+
+
+def test_a_vehicle_of_unknown_phases_draws_an_unknown_current_where_the_limit_is_not_known_to_spread() -> (
+    None
+):
+    now, careful = Moment(50.0, datetime(2026, 6, 2, tzinfo=UTC)), Readings(kw_limit_spreads="vehicle")
+    unknown = samples.evse_sample(an_evse(), seen(3_680), None, None, now, careful)
+    assert unknown.current_ma == (None, None, None) and unknown.power_w == 3_680
+    assert samples.evse_sample(an_evse(), seen(3_680), 1.0, None, now, careful).current_ma[0] == 16_000
+
+
+def test_exported_energy_is_none_of_the_import_register() -> None:
+    now = Moment(50.0, datetime(2026, 6, 2, tzinfo=UTC))
+    assert samples.evse_sample(an_evse(), seen(6_900), 3.0, None, now, READINGS).register_wh == 500
+    out = samples.evse_sample(an_evse(), seen(-6_900, state="discharging"), 3.0, None, now, READINGS)
+    assert out.register_wh is None and out.power_w == -6_900
+
+
+# --- signature --------------------------------------------------------------------------------------------------
+
+SIGNED = (
+    "demo-secret-not-real",
+    "POST",
+    "/v1/operator/devices/dvc_5f20c9be7714/connectors/1/stop",
+    "2026-06-02T05:41:10Z",
+    b'{"reason":"time_limit"}',
+)
+
+
+def test_the_two_fixed_vectors_of_g05() -> None:
+    assert (
+        signing.sign(*SIGNED, READINGS) == "816788cbfa020eebd3948408d903dce8bcb903988e03a8d848e311a4ec5572f5"
+    )
+    by_line = Readings(signature_joined_by="newline")
+    assert (
+        signing.sign(*SIGNED, by_line) == "ab421bed899383e4fc51d3d461fb33135dd30cae0e7bbee89246a38215537d1b"
+    )
+    in_base64 = signing.sign(*SIGNED, Readings(signature_encoding="base64"))
+    assert base64.b64decode(in_base64).hex() == signing.sign(*SIGNED, READINGS)
+
+
+def test_signature_headers_carry_the_time_and_leave_the_query_out_unless_told() -> None:
+    now = datetime(2026, 6, 2, 7, 41, 10, 999, tzinfo=ZoneInfo("Europe/Amsterdam"))
+    secret, method, path, _, body = SIGNED
+    plain = signing.signature_headers(secret, method.lower(), f"{path}?page=1", body, now, READINGS)
+    assert plain == {"X-Signature": signing.sign(*SIGNED, READINGS), "X-Timestamp": "2026-06-02T05:41:10Z"}
+    whole = signing.signature_headers(
+        secret, method, f"{path}?page=1", body, now, Readings(signature_path_has_query=True)
+    )
+    assert whole["X-Signature"] != plain["X-Signature"]
+
+
+# --- the platform's books ---------------------------------------------------------------------------------------
+
+RECORD = {
+    "record_id": "rec_kx81m0402",
+    "device_id": "dvc_5f20c9be7714",
+    "connector_id": 1,
+    "start_time": "2026-06-02T05:22:04Z",
+    "end_time": "2026-06-02T06:03:47Z",
+    "energy": 52.9,
+    "max_power": 151.4,
+    "avg_power": 76.1,
+    "cost": 20.63,
+    "meter_start": 80412.3,
+    "meter_end": 80465.2,
+    "vehicle_info": {"vin": "WZZTST00000000042", "soc_start": 31, "soc_end": 86},
+}
+
+
+def test_a_record_as_the_reference_prints_it_without_its_vin_and_cost() -> None:
+    record = books.read_record(RECORD)
+    assert record is not None and "WZZ" not in repr(record) and "20.63" not in repr(record)
+    assert (record.energy_wh, record.register_start_wh, record.register_end_wh) == (
+        52_900,
+        80_412_300,
+        80_465_200,
+    )
+    assert (record.record_id, record.connector, record.reason) == ("rec_kx81m0402", 1, None)
+    assert record.started == datetime(2026, 6, 2, 5, 22, 4, tzinfo=UTC) and record.ended is not None
+    discharged = books.read_record(RECORD | {"energy": -5.4, "end_time": None, "stop_reason": "time_limit\n"})
+    assert discharged is not None and (discharged.energy_wh, discharged.ended) == (5_400, None)
+    assert discharged.reason == "time_limit"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"record_id": ""},
+        {"record_id": 7},
+        {"device_id": None},
+        {"connector_id": "1"},
+        {"connector_id": True},
+        {"start_time": "soon"},
+        {"energy": None},
+        {"energy": "52.9"},
+        {"energy": float("nan")},
+        {"energy": 10**400},
+    ],
+)
+def test_a_record_that_cannot_be_booked_is_none(broken: dict[str, Any]) -> None:
+    assert books.read_record(RECORD | broken) is None
+
+
+def test_pages_end_when_short_or_complete() -> None:
+    full = books.read_page({"items": [{}] * 100, "total": 200})
+    assert not full.is_last(1, 100) and full.is_last(2, 100)
+    assert books.read_page({"items": [{}] * 99, "total": 500}).is_last(1, 100)
+    assert not books.read_page({"items": [{}] * 100, "total": "many"}).is_last(9, 100)
+    for broken in (None, [], {"items": None}, {"items": "ab"}, {"total": 3}):
+        with pytest.raises(ValueError):
+            books.read_page(broken)
+
+
+def test_energy_buckets_and_their_labels() -> None:
+    points = books.read_energy(
+        {
+            "series": [
+                {"time": "2026-06", "charge_energy": 1840.2, "discharge_energy": 96.4, "max_power": 300},
+                {"time": "2026-06-02", "charge_energy": 0},
+                {"time": "2026-06-02T10:00:00Z"},
+                {"time": "week 23", "charge_energy": "much"},
+                None,
+            ]
+        }
+    )
+    assert [point.start and point.start.isoformat()[:16] for point in points] == [
+        "2026-06-01T00:00", "2026-06-02T00:00", "2026-06-02T10:00", None
+    ]  # fmt: skip
+    assert (points[0].charge_wh, points[0].discharge_wh, points[0].max_w) == (1_840_200, 96_400, 300_000)
+    assert [(p.charge_wh, p.discharge_wh) for p in points[1:]] == [(0, None), (None, None), (None, None)]
+    with pytest.raises(ValueError):
+        books.read_energy({"total": {}})
+
+
+def test_day_windows_are_closed_days() -> None:
+    since, until = datetime(2026, 6, 1, 23, 59, tzinfo=UTC), datetime(2026, 6, 3, 0, 0, tzinfo=UTC)
+    days = list(day_windows(since, until))
+    assert [(a.day, b.day, (b - a).days) for a, b in days] == [(1, 2, 1), (2, 3, 1)]
+
+
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +605,16 @@ def test_addresses() -> None:
     ):
         with pytest.raises(Misconfigured):
             address(bad)
+
+
+def test_the_host_is_of_the_region_that_was_consented_to() -> None:
+    address("https://api-eu.platform.example/v1", "eu")
+    address("https://api.platform.example/v1", "eu")
+    address("https://us.platform.example/v1", "site")
+    address("https://platform.us/v1", "eu")  # a country's ending is no region
+    for host, region in (("api-us.platform.example", "eu"), ("eu.platform.example", "us")):
+        with pytest.raises(Misconfigured, match="names region"):
+            address(f"https://{host}/v1", region)
 
 
 def test_the_secret_is_not_in_the_repr() -> None:
@@ -422,6 +703,16 @@ def test_the_newest_limit_replaces_and_never_displaces_a_stop() -> None:
     assert [c.id for c in slots.put(a_limit("three", "A/1", 7_000), 0.0)] == ["three"]
     assert [c.id for c in slots.put(a_stop("again", "A/1"), 0.0)] == ["stop"]
     assert drain(slots) == ["again"]
+
+
+def test_a_discharge_takes_the_place_of_a_start_and_a_stop_ends_it() -> None:
+    slots = Slots(lambda evse: True)
+    discharge = StartDischarge("out", EvseId("A/1"), CHANNEL, 7_000, 3600, 20)
+    slots.put(a_start("in", "A/1"), 0.0)
+    assert [c.id for c in slots.put(discharge, 0.0)] == ["in"]
+    assert slots.next() is discharge
+    assert [c.id for c in slots.put(a_stop("stop", "A/1"), 0.0)] == ["out"]
+    assert drain(slots) == ["stop"]
 
 
 def test_one_request_per_evse_but_a_stop_overtakes_a_limit() -> None:

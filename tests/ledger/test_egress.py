@@ -333,6 +333,22 @@ async def test_answers_are_chained_without_being_asked(
     assert count == (1,)
 
 
+async def test_a_row_that_is_chained_while_the_book_is_read_is_listed_once(
+    book: EgressBook, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "FLUSH_ROWS", 1)
+    book.answered(start(book, n=0), 200, 7)
+    ref = start(book, n=1)
+    listing = asyncio.create_task(book.rows())
+    await asyncio.sleep(0)  # it has asked the storage
+    done = threading.Event()
+    storage.read(LEDGER, lambda _: done.set())
+    assert done.wait(DEADLINE_S)  # the storage has answered, and the loop has not seen it yet
+    book.answered(ref, 200, 7)
+    rows, _ = await listing
+    assert [row["fields"]["n"] for row in rows] == [0, 1]
+
+
 async def test_odd_values_are_written_down_too(book: EgressBook) -> None:
     book.answered(start(book, text="half \ud800 pair", when=NOON, big=2**70), 200, 7)
     (row,) = await listed(book)

@@ -200,11 +200,77 @@ def test_samples_carry_their_age_and_the_worst_phase() -> None:
     )
     assert late.taken_s == scene.now.mono_s and late.current_ma == PerPhase(None, None, None)
     one_phase = sample(scene.read(status="charging", power=6.9, voltage=230.1, current=30.0))
-    assert one_phase.current_ma == PerPhase(30_000, 30_000, 30_000)
+    assert one_phase.current_ma == PerPhase(30_000, None, None)
     on_dc = sample(scene.read(status="charging", power=6.9, voltage=711.2, current=133.0))
     assert on_dc.current_ma == PerPhase(10_000, 10_000, 10_000)
+    stream_later = sample(scene.frame(state="charging", power=6.9))
+    assert stream_later.current_ma == PerPhase(10_000, 10_000, 10_000)
     exporting = sample(scene.frame(state="discharging", power=-6.9))
     assert exporting.current_ma == PerPhase(-10_000, -10_000, -10_000)
+
+
+def test_a_single_phase_vehicle_is_booked_at_its_real_current_also_between_rest_reads() -> None:
+    scene = Scene()
+    scene.read()
+    first = sample(scene.frame(state="charging", power=7.36))
+    assert first.current_ma == PerPhase(10_667, 10_667, 10_667)  # nothing else is known yet
+    assert scene.fleet.look_due_s(STATION) < scene.now.mono_s + 30
+    scene.fleet.read_tried(STATION, scene.now.mono_s)
+    read = sample(scene.read(status="charging", power=7.36, voltage=230.0, current=32.0))
+    assert read.current_ma == PerPhase(32_000, None, None)
+    later = sample(scene.frame(state="charging", power=6.9))
+    assert later.current_ma == PerPhase(30_000, None, None)
+    assert scene.fleet.look_due_s(STATION) >= scene.now.mono_s + 100
+    scene.frame(state="idle", power=0)
+    assert scene.fleet.look_due_s(STATION) == float("inf")
+    again = sample(scene.frame(state="charging", power=11.04))  # another vehicle
+    assert again.current_ma == PerPhase(16_000, 16_000, 16_000)
+
+
+def test_a_charger_that_tells_no_current_is_not_asked_again_and_again() -> None:
+    scene = Scene()
+    scene.read()
+    scene.frame(state="charging", power=7.36)
+    for _ in range(3):
+        scene.fleet.read_tried(STATION, scene.now.mono_s)
+        scene.read(status="charging", power=7.36)
+    assert scene.fleet.look_due_s(STATION) >= scene.now.mono_s + 100
+
+
+def test_a_discharge_is_a_session_of_its_own_and_adds_nothing_to_the_import_register() -> None:
+    scene = Scene()
+    scene.read()
+    scene.fleet.start_sent(EVSE, "04A2", scene.now.mono_s)
+    scene.frame(state="charging", power=6.9, energy_delivered=5.0)
+    scene.fleet.discharge_sent(EVSE, scene.now.mono_s)
+    events = scene.frame(state="discharging", power=-6.9, energy_delivered=5.4)
+    assert kinds(events) == ["TransactionEnded", "StatusChanged", "TransactionStarted"]
+    assert (events[0].register_wh, events[0].token) == (5_000, "04A2")
+    assert events[2].register_wh is None
+    out = sample(events)
+    assert (out.register_wh, out.power_w, out.current_ma[0]) == (None, -6_900, -10_000)
+    assert scene.fleet.is_discharging(EVSE)
+    ended = scene.frame(state="preparing", power=0, energy_delivered=0)
+    assert kinds(ended)[0] == "TransactionEnded" and ended[0].register_wh is None
+
+
+def test_a_foreign_discharge_or_one_that_may_turn_counts_at_the_maximum() -> None:
+    foreign = Scene()
+    foreign.read()
+    assert "FallbackRefused" in kinds(foreign.frame(state="discharging", power=-5))
+    turning = Scene(readings=Readings(discharge_ends_idle=False))
+    turning.read()
+    turning.fleet.discharge_sent(EVSE, turning.now.mono_s)
+    assert "FallbackRefused" in kinds(turning.frame(state="discharging", power=-5))
+
+
+def test_what_the_platform_remembers_is_no_sign_of_life() -> None:
+    scene = Scene()
+    old = (scene.now.utc - timedelta(seconds=50)).isoformat()
+    scene.read(last_telemetry_time=old)
+    assert scene.fleet.heard_s(STATION) < scene.now.mono_s - 49
+    scene.read(last_telemetry_time=scene.now.utc.isoformat())
+    assert scene.fleet.heard_s(STATION) >= scene.now.mono_s - 2
 
 
 def test_an_old_reading_is_taken_when_it_was_taken() -> None:

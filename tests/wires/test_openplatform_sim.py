@@ -6,16 +6,31 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from controller.clock import SystemClock
 from controller.core import events as ev
-from controller.core.commands import SetLimit, StartCharging, StopCharging
-from controller.core.model import SITE, Evse, EvseId, EvseState, Link, StationId, Verdict
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.model import (
+    SITE,
+    Evse,
+    EvseId,
+    EvseState,
+    Link,
+    Schedule,
+    ScheduleType,
+    SlotAction,
+    StationId,
+    TimeSlot,
+    Verdict,
+)
 from drivers.openplatform.operator import PlatformOperator
 from drivers.openplatform.settings import CHANNEL, CloudDevice, CloudSettings
+from drivers.sim.cloudwords import StartOrder
 from drivers.sim.evse import SimEvse
 from drivers.sim.platform import CloudCharger, SimPlatform
+from drivers.sim.v2g import V2gEvse
 from drivers.sim.vehicle import Vehicle
 
 EVSE = EvseId("CP1/1")
@@ -50,6 +65,10 @@ class Depot:
         await self.until(found)
         return found()[0]
 
+    async def found(self, kind: type) -> list[Any]:
+        await self.until(lambda: self.of(kind))
+        return self.of(kind)
+
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -57,7 +76,7 @@ class Depot:
 @contextlib.asynccontextmanager
 async def depot() -> AsyncIterator[Depot]:
     clock = SystemClock(SPEED)
-    outlet = SimEvse(EVSE, 32.0)
+    outlet = V2gEvse(EVSE, 32.0)
     platform = SimPlatform(
         [CloudCharger("dvc_1", "SN1", "TP-AC22", "260420.0107", [outlet], 22.0)], clock, "me", "s3cret"
     )
@@ -71,9 +90,10 @@ async def depot() -> AsyncIterator[Depot]:
         "s3cret",
         {StationId("CP1"): CloudDevice("dvc_1", {1: evse})},
         "sole",
-        frozenset({"monitor", "control"}),
+        frozenset({"monitor", "control", "v2g", "flexibility"}),
         "J",
         "Europe/Amsterdam",
+        ("st-sim-01",),
     )
     operator, events = PlatformOperator(settings, clock), []
 
@@ -170,3 +190,63 @@ async def test_an_offline_charger_goes_down_and_comes_back_in_its_session() -> N
         await site.until(lambda: len(site.of(ev.LinkUp)) == 2)
         assert len(site.of(ev.StationBooted)) == 1
         assert len(site.of(ev.TransactionStarted)) == 1 and not site.of(ev.TransactionEnded)
+
+
+async def test_a_discharge_is_measured_as_export_recorded_and_ended_by_a_stop() -> None:
+    async with depot() as site:
+        site.outlet.plug(Vehicle("BUS-07", None, battery_wh=94_000, soc=0.8, max_a=32.0))
+        site.operator.send(StartDischarge("out", EVSE, CHANNEL, 6_900, 3600, 30))
+        assert isinstance(await site.ended("out"), ev.CommandAccepted)
+        await site.until(lambda: any((e.power_w or 0) < -6_000 for e in site.of(ev.EvseSample)))
+        exporting = next(e for e in site.of(ev.EvseSample) if (e.power_w or 0) < -6_000)
+        assert max(e for e in exporting.current_ma if e is not None) < -9_000
+        assert exporting.register_wh is None and not site.of(ev.FallbackRefused)
+        assert [e.state for e in site.of(ev.StatusChanged)][-1] is EvseState.DISCHARGING
+        began_s = site.clock.now().mono_s
+        await site.until(lambda: site.clock.now().mono_s > began_s + 60)
+        site.operator.send(StopCharging("stop", EVSE, CHANNEL, "7", "enough"))
+        assert isinstance(await site.ended("stop"), ev.CommandAccepted)
+        await site.until(lambda: site.of(ev.TransactionEnded))
+        (record,) = await site.found(ev.RecordReceived)
+        assert record.evse == EVSE and record.energy_wh > 50 and record.reason == "user_request"
+        since = record.started - timedelta(hours=1)
+        hours = (await site.operator.energy(since, site.clock.now().utc))["st-sim-01"]
+        assert sum(hour.discharge_wh or 0 for hour in hours) >= record.energy_wh
+
+
+async def test_flexibility_pauses_the_site_and_ends_by_itself() -> None:
+    async with depot() as site:
+        site.outlet.plug(Vehicle("BUS-07", None, battery_wh=94_000, soc=0.2, max_a=32.0))
+        site.operator.send(StartCharging("start", EVSE, CHANNEL, None, 16_000))
+        assert isinstance(await site.ended("start"), ev.CommandAccepted)
+        await site.until(lambda: site.outlet.current_a[0] > 5.9)
+        await site.operator.flexibility(None, 30, "grid request")
+        await site.until(lambda: site.outlet.current_a[0] == 0.0)
+        await site.until(lambda: site.outlet.current_a[0] > 5.9)
+        assert not site.of(ev.TransactionEnded)
+
+
+async def test_a_plan_stays_in_the_charger_between_sessions_and_never_lifts_it_above_the_fallback() -> None:
+    async with depot() as site:
+        charger = site.platform.chargers["dvc_1"].connectors[0]
+
+        def running() -> list[str]:
+            return [id for id, stored in charger.schedules.items() if stored.plan.enabled]
+
+        always = TimeSlot(0, 0, SlotAction.CHARGE, None)
+        site.operator.store_plan(EVSE, Schedule("all day", ScheduleType.DAILY, True, "UTC", (always,)))
+        await site.until(lambda: site.operator.has_plan(EVSE) and running())
+        (plan,) = running()
+        site.outlet.plug(Vehicle("BUS-07", None, battery_wh=94_000, soc=0.2, max_a=32.0))
+        site.operator.send(StartCharging("start", EVSE, CHANNEL, None, 16_000))
+        assert isinstance(await site.ended("start"), ev.CommandAccepted)
+        site.operator.send(SetLimit("limit", EVSE, CHANNEL, 16_000, lease_s=900))
+        assert isinstance(await site.ended("limit"), ev.CommandAccepted)
+        await site.until(lambda: site.outlet.current_a[0] > 15.9)
+        assert plan not in running()
+        site.operator.send(StopCharging("stop", EVSE, CHANNEL, "7", "user"))
+        assert isinstance(await site.ended("stop"), ev.CommandAccepted)
+        await site.until(lambda: running() == [plan])
+        charger.start("by hand", StartOrder(), site.clock.now())  # by somebody else, without a power
+        await site.until(lambda: site.outlet.current_a[0] > 5.9)
+        assert site.outlet.limit_a == 6.0
