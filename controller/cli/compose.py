@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -100,6 +101,10 @@ class House:
 
     async def run(self, runtime: Runtime, others: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
         """Everything, until cancelled."""
+        # what was imported and composed lives as long as the process: a collector that looks at it again and again
+        # would only hold up steps
+        gc.collect()
+        gc.freeze()
         calls = ChannelCalls(runtime, self.switches, Decisions(self.storage), self.egress)
         stations = StationCalls(runtime, self.storage)
         console = Console(runtime, self.config.control_socket, {**calls.table, **stations.table})

@@ -56,6 +56,7 @@ class _Room:
     def __init__(self, grid: Grid, room_ma: Sequence[int], demands: Sequence[Demand]) -> None:
         floors = grid.sums((demand.evse, demand.floor_ma) for demand in demands)
         self.short = [floor > left for floor, left in zip(floors, room_ma, strict=True)]
+        self.any_short = True in self.short
         self.free = [
             max(0, left) if short else left - floor
             for floor, left, short in zip(floors, room_ma, self.short, strict=True)
@@ -76,34 +77,29 @@ class _Seat:
 
     def blocker(self, room: _Room, new_ma: int) -> int | None:
         """The first resource that cannot carry the change to `new_ma`, or None."""
-        above, free = self._above(new_ma), room.free
-        if not self.short:
-            if above > 0:
-                for r in self.uses:
-                    if above > free[r]:
-                        return r
-            return None
-        drawn = new_ma - self.current_ma
-        for r in self.uses:
-            if (drawn if room.short[r] else above) > free[r]:
-                return r
+        floor, old_ma, free = self.demand.floor_ma, self.current_ma, room.free
+        # only what lies above the floor costs; written out because this runs some hundred times per decision
+        above = (new_ma - floor if new_ma > floor else 0) - (old_ma - floor if old_ma > floor else 0)
+        if self.short:
+            for r in self.uses:
+                if (new_ma - old_ma if room.short[r] else above) > free[r]:
+                    return r
+        elif above > 0:
+            for r in self.uses:
+                if above > free[r]:
+                    return r
         return None
 
     def rise_to(self, room: _Room, new_ma: int) -> None:
-        above, free = self._above(new_ma), room.free
+        floor, old_ma, free = self.demand.floor_ma, self.current_ma, room.free
+        above = (new_ma - floor if new_ma > floor else 0) - (old_ma - floor if old_ma > floor else 0)
         if self.short:
-            drawn = new_ma - self.current_ma
             for r in self.uses:
-                free[r] -= drawn if room.short[r] else above
+                free[r] -= new_ma - old_ma if room.short[r] else above
         elif above:
             for r in self.uses:
                 free[r] -= above
         self.current_ma = new_ma
-
-    def _above(self, new_ma: int) -> int:
-        """The change of what lies above the floor."""
-        floor, old_ma = self.demand.floor_ma, self.current_ma
-        return (new_ma - floor if new_ma > floor else 0) - (old_ma - floor if old_ma > floor else 0)
 
 
 def allocate(grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int]) -> dict[EvseId, Grant]:
@@ -132,7 +128,7 @@ def allocate(grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int]) -> d
 def _seat(grid: Grid, room: _Room, demand: Demand) -> _Seat:
     uses = grid.uses[demand.evse]
     step = demand.step_ma
-    short = any(room.short[r] for r in uses)
+    short = room.any_short and any(room.short[r] for r in uses)
     cap, why = demand.cap_ma, demand.cap_why
     if short and demand.floor_ma < cap:
         cap, why = demand.floor_ma, "fallback: more load than the site was designed for"
@@ -169,7 +165,6 @@ def _fill(room: _Room, seats: Sequence[_Seat]) -> None:
         points += [(start_ma * unit, 0, number), (seat.cap_ma * unit, 1, number)]
         for r in paying[number]:
             users.setdefault(r, []).append(number)
-    heapq.heapify(points)
     level = 0
     active: set[int] = set()
 
@@ -180,36 +175,43 @@ def _fill(room: _Room, seats: Sequence[_Seat]) -> None:
         for r in paying[number]:
             slope[r] -= seat.demand.weight
 
-    while points:
-        rise = points[0][0] - level
-        if rise:
+    def climb(goal: int, until: int) -> None:
+        """Raise the level to `goal`, settling whoever meets a full resource; stops early once `until` has settled."""
+        nonlocal level
+        while level < goal and (until < 0 or until in active):
+            rise = goal - level
             pressed = [r for r in users if free[r] < slope[r] * rise]
             if pressed:
                 rise = min(free[r] // slope[r] for r in pressed)
             level += rise
             for r in users:
                 free[r] -= slope[r] * rise
-            if pressed:
-                full = [r for r in pressed if free[r] < slope[r]]
-                for number in {number for r in full for number in users[r]} & active:
-                    settle(number)
-                continue
-        _, kind, number = heapq.heappop(points)
+            full = [r for r in pressed if free[r] < slope[r]]
+            for number in {number for r in full for number in users[r]} & active:
+                settle(number)
+
+    for point, kind, number in sorted(points):
         if kind == 0:
+            climb(point, -1)
             active.add(number)
             for r in paying[number]:
                 slope[r] += seats[number].demand.weight
         elif number in active:
-            settle(number)
+            climb(point, number)
+            if number in active:
+                settle(number)
 
 
 def _quantise(room: _Room, seats: Sequence[_Seat]) -> None:
     """Floor to whole steps (never below the admitted minimum), then hand whole steps back, lowest level first."""
     for seat in seats:
-        step = seat.demand.step_ma
-        seat.rise_to(room, max(seat.min_ma, seat.current_ma - seat.current_ma % step))
+        rest_ma = seat.current_ma % seat.demand.step_ma
+        if rest_ma:
+            seat.rise_to(room, max(seat.min_ma, seat.current_ma - rest_ma))
     waiting = [
-        (seat.current_ma // seat.demand.weight, seat.demand.rank, seat.demand.evse, seat) for seat in seats
+        (seat.current_ma // seat.demand.weight, seat.demand.rank, seat.demand.evse, seat)
+        for seat in seats
+        if seat.current_ma < seat.cap_ma
     ]
     heapq.heapify(waiting)
     while waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 from controller.core.allocator import Demand
 from controller.core.commitments import Account
@@ -11,6 +12,7 @@ from controller.core.sessions import Session
 from controller.core.units import current_for_power_ma
 
 NO_WISH = Wish()
+_FIRST = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -60,12 +62,11 @@ def demand_of(
     if session is None:
         caps.append((0, "no session"))
     else:
-        vehicle = site.vehicle_of(session.token)
-        if vehicle is not None:
-            power_w = site.vehicles[vehicle].max_power_w
+        if session.vehicle is not None:
+            power_w = site.vehicles[session.vehicle].max_power_w
             if power_w is not None:
                 most = current_for_power_ma(power_w, site.voltage_mv, len(evse.phases))
-                caps.append((most, f"vehicle {vehicle} maximum"))
+                caps.append((most, f"vehicle {session.vehicle} maximum"))
         if wish.cap_ma is not None and not desk.manual:
             caps.append((wish.cap_ma, wish.why or "plan"))
         if failsafe:
@@ -78,7 +79,7 @@ def demand_of(
         caps.append((0, "paused by operator"))
     if state in (EvseState.FAULTED, EvseState.UNAVAILABLE):
         caps.append((0, f"station {state.value}"))
-    cap_ma, why = min(caps, key=lambda cap: cap[0])
+    cap_ma, why = min(caps, key=_FIRST)
     return Demand(
         evse=evse.id,
         min_ma=evse.min_ma,

@@ -108,7 +108,7 @@ class Depot:
     def plan_request(self, now: Moment) -> PlanRequest:
         state = self._state
         present = tuple(
-            Present(evse, self.site.vehicle_of(s.token), s.started, s.energy_wh, s.soc)
+            Present(evse, s.vehicle, s.started, s.energy_wh, s.soc)
             for evse, s in state.sessions.running.items()
         )
         schedules = {evse: tuple(stored.values()) for evse, stored in state.schedules.items() if stored}

@@ -19,7 +19,7 @@ from controller.core.events import (
     TransactionEnded,
     TransactionStarted,
 )
-from controller.core.model import EvseId, Moment, Site, StationId, evse_id, station_of
+from controller.core.model import EvseId, Moment, Site, StationId, VehicleId, evse_id, station_of
 
 SAVE_EVERY_S = (
     300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
@@ -40,6 +40,7 @@ class Session:
     evse: EvseId
     transaction: str
     token: str | None
+    vehicle: VehicleId | None
     started: datetime
     started_s: float
     energy_wh: int = 0
@@ -94,6 +95,7 @@ class Sessions:
             evse=fact.evse,
             transaction=fact.transaction,
             token=fact.token,
+            vehicle=self._site.vehicle_of(fact.token),
             started=fact.started,
             started_s=now.mono_s - max(0.0, (now.utc - fact.started).total_seconds()),
             energy_wh=fact.energy_wh,
@@ -117,6 +119,7 @@ class Sessions:
             evse=fact.evse,
             transaction=fact.transaction,
             token=fact.token,
+            vehicle=self._site.vehicle_of(fact.token),
             started=fact.started,
             started_s=now.mono_s,
             register_start_wh=fact.register_wh,
@@ -165,6 +168,7 @@ class Sessions:
             evse=evse,
             transaction=fact.transaction,
             token=fact.token,
+            vehicle=self._site.vehicle_of(fact.token),
             started=fact.ended,
             started_s=now.mono_s,
             register_wh=fact.register_wh,
@@ -250,7 +254,7 @@ class Sessions:
             evse=session.evse,
             transaction=session.transaction,
             token=session.token,
-            vehicle=self._site.vehicle_of(session.token),
+            vehicle=session.vehicle,
             started=session.started,
             ended=session.ended,
             energy_wh=session.energy_wh,

@@ -103,14 +103,14 @@ def _evses(
     for evse_id, evse in belief.evses.items():
         account = commitments.accounts[evse_id]
         station = belief.stations[evse.evse.station]
-        kept = account.commitment_ma(now.mono_s) / 1e3
         if not station.channels:
             priority = 2 if evse_id in sessions else 3
-            text = f"offline ({station.reason}), {kept:.0f} A reserved"
+            kept_ma = account.commitment_ma(now.mono_s)
+            text = f"offline ({station.reason}), {kept_ma / 1e3:.0f} A reserved"
             yield Condition("offline", evse_id, priority, text, OFFLINE_DELAY_S)
             continue
         if account.fallback_ma is None:
-            text = f"fallback not stored: counts at its maximum, {kept:.0f} A"
+            text = f"fallback not stored: counts at its maximum, {evse.evse.max_ma / 1e3:.0f} A"
             yield Condition("fallback", evse_id, 2, text, 20.0)
         if account.overdraw_until_s > now.mono_s:
             text = f"draws {account.overdraw_ma / 1e3:.1f} A, more than it was allowed"

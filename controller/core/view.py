@@ -118,7 +118,7 @@ def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
     session = state.sessions.running.get(evse.id)
     if session is None:
         return None
-    vehicle = state.site.vehicle_of(session.token)
+    vehicle = session.vehicle
     departure = state.departures.get(vehicle or "") or state.departures.get(evse.id)
     wish = state.plan.wishes.get(evse.id, NO_WISH) if state.plan is not None else NO_WISH
     return SessionView(

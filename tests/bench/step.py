@@ -60,6 +60,7 @@ def step() -> Iterator[Figure]:
     feed = _Feed(depot)
     feed.begin()
     gc.collect()
+    gc.freeze()  # as `depot run` does
     for second in range(WARM_UP + STEPS):
         now = moment(second)
         feed.second(second, now)
