@@ -41,6 +41,7 @@ __all__ = ["Ledger", "LedgerError", "Restored", "chain_hash"]
 log = logging.getLogger(__name__)
 
 BOOT_COMMIT_S = 5.0  # a start waits this long for a disk that refuses, then controls without it
+CLOSED_KEPT = 500  # ended sessions a restart looks at: a station may repeat what it said about them
 VERIFY_ROWS = 5_000  # audit rows checked at a time; writes go between
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Restored:
     ceilings: Mapping[EvseId, int]
     fallbacks: Mapping[EvseId, int | None]
     sessions: tuple[SessionSaved, ...]  # open ones, oldest first
+    closed: tuple[SessionSaved, ...]  # the last ones that ended, oldest first
     schedules: tuple[tuple[EvseId, Schedule], ...]
     departures: tuple[Departure, ...]
 
@@ -321,6 +323,10 @@ def _session(row: Sequence[Any]) -> SessionSaved:
 def _read_restored(db: sqlite3.Connection) -> Restored:
     boot = db.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or (0,)
     sessions = db.execute(f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE ended IS NULL ORDER BY started, id")
+    closed = db.execute(
+        f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE ended IS NOT NULL ORDER BY started DESC, id DESC LIMIT ?",
+        (CLOSED_KEPT,),
+    )
     schedules = db.execute("SELECT evse, document FROM schedules ORDER BY evse, id")
     departures = db.execute("SELECT target, document FROM departures ORDER BY target")
     return Restored(
@@ -328,6 +334,7 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
         ceilings={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM ceilings")},
         fallbacks={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM fallbacks")},
         sessions=tuple(_session(row) for row in sessions),
+        closed=tuple(_session(row) for row in reversed(closed.fetchall())),
         schedules=tuple((EvseId(evse), schedule) for evse, schedule in _documents(Schedule, schedules)),
         departures=tuple(departure for _, departure in _documents(Departure, departures)),
     )

@@ -16,6 +16,7 @@ from controller.core.commands import Audited, CeilingSaved, Command, Entry, SetL
 from controller.core.depot import Applied, Depot
 from controller.core.events import (
     CeilingRestored,
+    ClosedRestored,
     CommandRefused,
     CommandReplaced,
     DepartureSet,
@@ -172,6 +173,9 @@ class Runtime:
                     session.energy_wh,
                 )
             )
+        for session in known.closed:
+            told = "stop-missing" not in session.marks
+            await self._remember(ClosedRestored(session.evse, session.transaction, told))
         for evse, schedule in known.schedules:
             await self._remember(ScheduleSet(BY_LEDGER, evse, schedule))
         for departure in known.departures:

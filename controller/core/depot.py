@@ -99,6 +99,8 @@ class Depot:
             case ev.CeilingRestored():
                 self._state.commitments.restored(event.evse, event.limit_ma, now.mono_s)
                 self._state.memory[event.evse].ceiling_ma = event.limit_ma
+            case ev.ClosedRestored():
+                self._state.sessions.restore_closed(event)
             case ev.SessionRestored():
                 self._state.sessions.restore(event, now)
             case _:

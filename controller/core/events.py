@@ -396,6 +396,15 @@ class SessionRestored:
     energy_wh: int
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedRestored:
+    """A transaction that was closed before the last stop; `told`: the station said so. Its repeats change nothing."""
+
+    evse: EvseId
+    transaction: str
+    told: bool
+
+
 Event = (
     MeterReading
     | MeterFailed
@@ -434,4 +443,5 @@ Event = (
     | FallbackRestored
     | CeilingRestored
     | SessionRestored
+    | ClosedRestored
 )

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from controller.core.commands import RecordSaved, SessionSaved
 from controller.core.events import (
+    ClosedRestored,
     EvseSample,
     RecordReceived,
     SessionRestored,
@@ -104,6 +105,9 @@ class Sessions:
             marks=("controller-restart",),
             saved_s=now.mono_s,
         )
+
+    def restore_closed(self, fact: ClosedRestored) -> None:
+        self._remember_closed(station_of(fact.evse), fact.transaction, told=fact.told)
 
     def start(self, fact: TransactionStarted, now: Moment) -> list[SessionSaved]:
         assert fact.transaction is not None, "the runtime numbers transactions before the core sees them"

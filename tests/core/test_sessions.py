@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.commands import SessionSaved
-from controller.core.events import EvseSample, SessionRestored, TransactionEnded, TransactionStarted
+from controller.core.events import (
+    ClosedRestored,
+    EvseSample,
+    SessionRestored,
+    TransactionEnded,
+    TransactionStarted,
+)
 from controller.core.model import (
     SITE,
     Circuit,
@@ -141,6 +147,17 @@ def test_a_restored_session_goes_on() -> None:
     sessions.sample(sampled(2000, 3605), at(3605))
     (row,) = sessions.end(ended(second=3700, register_wh=2100), at(3700))
     assert (row.id, row.energy_wh, row.marks) == ("1-1", 1100, ("controller-restart",))
+
+
+def test_what_was_closed_before_a_restart_stays_closed() -> None:
+    sessions = Sessions(SITE_, "2")
+    sessions.restore_closed(ClosedRestored(EVSE, "1", told=True))
+    sessions.restore_closed(ClosedRestored(EVSE, "2", told=False))
+    assert sessions.start(started("1"), at(1)) == [] and sessions.end(ended("1", 2), at(2)) == []
+    assert sessions.running == {}
+    # a stop that never came before is news, also after a restart
+    (row,) = sessions.end(ended("2", 3), at(3))
+    assert row.marks == ("orphan-stop",)
 
 
 def test_a_register_that_falls_or_jumps_moves_the_base_and_leaves_a_mark() -> None:

@@ -99,7 +99,7 @@ def ledger(storage: Storage) -> Ledger:
 
 
 async def test_a_first_start_finds_nothing(ledger: Ledger) -> None:
-    assert await ledger.restore() == Restored(1, {}, {}, (), (), ())
+    assert await ledger.restore() == Restored(1, {}, {}, (), (), (), ())
 
 
 async def test_a_restart_finds_everything_it_needs(tmp_path: Path) -> None:
@@ -133,6 +133,7 @@ async def test_a_restart_finds_everything_it_needs(tmp_path: Path) -> None:
             ceilings={CP1: 16_000, CP2: 6_000},
             fallbacks={CP1: 6_000, CP2: None},
             sessions=(running,),
+            closed=(done,),
             schedules=((CP1, NIGHTS),),
             departures=(departure,),
         )
