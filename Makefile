@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test lint types bench setup lock clean
+.PHONY: demo test lint types bench setup runtime lock clean
 
 # --- the two commands -------------------------------------------------------------------------------------
 demo: $(VENV)/.runtime
@@ -18,6 +18,8 @@ test: $(VENV)/.dev
 
 # --- setting up: a virtual environment from the lock file, hashes checked ----------------------------------
 setup: $(VENV)/.dev
+
+runtime: $(VENV)/.runtime
 
 $(VENV)/bin/pip:
 	@echo "setting up $(VENV) (once, about a minute)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from controller.core.model import Circuit, CircuitId, EvseId, PerPhase, Site
+from controller.core.model import CircuitId, EvseId, PerPhase, Site
 
 PHASE_NAMES = ("L1", "L2", "L3")
 
@@ -62,12 +62,3 @@ class Grid:
                 for resource in uses[evse]:
                     totals[resource] += current_ma
         return totals
-
-
-def metered_above(site: Site, circuit: CircuitId) -> Circuit:
-    """The nearest circuit on the path, this one included, that has a meter; the root if none has."""
-    node = site.circuits[circuit]
-    for node in site.path(circuit):
-        if node.meter is not None:
-            return node
-    return node

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
@@ -54,6 +55,7 @@ class Desk:
         self._tell = tell
         self._stops: deque[StopCharging] = deque()
         self._limits: dict[EvseId, SetLimit] = {}
+        self._decided_s: dict[EvseId, float] = {}  # when the waiting limit of an EVSE was handed over
         self._starts: deque[StartCharging] = deque()
         self._filled = asyncio.Event()
         self._closed = False
@@ -70,6 +72,7 @@ class Desk:
             case SetLimit():
                 older = self._limits.get(command.evse)
                 self._limits[command.evse] = command
+                self._decided_s[command.evse] = self._clock.now().mono_s
                 if older is not None:
                     self._tell(CommandReplaced(older.id))
             case StartDischarge():
@@ -134,10 +137,16 @@ class Desk:
         if command.evse not in self._evses:
             raise Misconfigured(f"{command.evse} is not configured")
         number, evse = self._evses[command.evse]
-        now, able = self._clock.now().utc, self._able()
+        moment, able = self._clock.now(), self._able()
+        now = moment.utc
         match command:
             case SetLimit():
-                return "SetChargingProfile", profiles.limit(command, number, evse, able, now)
+                # the depot budgets for the lease from its decision on: what waited here has less of it left
+                left_s = command.lease_s - (moment.mono_s - self._decided_s[command.evse])
+                if left_s <= 0:
+                    raise Refused("its lease ran out before the station could be reached")
+                timely = replace(command, lease_s=left_s)
+                return "SetChargingProfile", profiles.limit(timely, number, evse, able, now)
             case StartCharging():
                 return "RemoteStartTransaction", profiles.start(command, number, evse, able, now)
             case StopCharging():

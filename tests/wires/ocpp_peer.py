@@ -105,8 +105,10 @@ class Depot:
 
 
 @asynccontextmanager
-async def running(config: OcppSettings | None = None) -> AsyncIterator[tuple[OcppServer, Depot]]:
-    server, depot = OcppServer(config or settings(), SystemClock()), Depot()
+async def running(
+    config: OcppSettings | None = None, speed: float = 1.0
+) -> AsyncIterator[tuple[OcppServer, Depot]]:
+    server, depot = OcppServer(config or settings(), SystemClock(speed)), Depot()
     task = asyncio.create_task(server.run(depot.report))
     try:
         await asyncio.wait_for(server.ready(), WITHIN_S)

@@ -303,9 +303,11 @@ async def test_a_limit_of_a_transaction_is_leased() -> None:
         assert profile["transactionId"] == 1001
         assert profile["stackLevel"] == 8
         assert profile["chargingProfileKind"] == "Absolute"
-        assert schedule["duration"] == 240
+        assert (
+            238 <= schedule["duration"] <= 240
+        )  # whole seconds of what is left of 180 s, and 60 s before now
         assert schedule["chargingSchedulePeriod"] == [{"startPeriod": 0, "limit": 16.0}]
-        assert _seconds(profile["validTo"]) - _seconds(profile["validFrom"]) == 240
+        assert _seconds(profile["validTo"]) - _seconds(profile["validFrom"]) == schedule["duration"]
         assert 58 <= time.time() - _seconds(schedule["startSchedule"]) <= 63
         assert last_words(depot, "c1") == [CommandSent, CommandAccepted]
 
@@ -382,6 +384,32 @@ async def test_the_newest_limit_replaces_an_unsent_one_and_never_a_stop() -> Non
         assert last_words(depot, "old") == [CommandReplaced]
         order = [event.command for event in depot.all(CommandSent)]
         assert order == ["first", "stop", "new", "start"]
+
+
+async def test_a_lease_runs_from_the_decision_and_not_from_when_its_turn_came() -> None:
+    # the mute call holds the turn for 0.4 s, which is 40 s of this clock
+    async with running(settings(QUICK), speed=100.0) as (server, depot), peer(server) as station:
+        await station.boot_and_settle()
+        before = sum(action == "SetChargingProfile" for action, _ in station.calls)
+        station.answers["SetChargingProfile"] = None
+        server.send(limit("mute", 20_000))
+        await depot.until_a(CommandSent, command="mute")
+        server.send(limit("waited", 8_000))
+        await depot.until_a(CommandLost, command="mute")
+        calls = [await station.call_of("SetChargingProfile", before + n) for n in (1, 2)]
+        first_s, second_s = (call["csChargingProfiles"]["chargingSchedule"]["duration"] for call in calls)
+        assert 220 < first_s <= 240  # the lease of 180 s, and 60 s before now where it starts
+        assert second_s <= first_s - 30
+
+
+async def test_a_limit_whose_lease_ran_out_while_it_waited_is_not_sent() -> None:
+    async with running(settings(QUICK), speed=1000.0) as (server, depot), peer(server) as station:
+        await station.boot_and_settle()
+        station.answers["SetChargingProfile"] = None
+        server.send(limit("mute", 20_000))
+        await depot.until_a(CommandSent, command="mute")
+        server.send(limit("waited", 8_000))
+        assert "lease ran out" in (await depot.until_a(CommandRefused, command="waited")).reason
 
 
 async def test_safety_goes_before_housekeeping_and_cuts_its_patience() -> None:
