@@ -59,7 +59,42 @@ class StartDischarge:
     min_soc: int
 
 
-Command = SetLimit | StartCharging | StopCharging | StartDischarge
+@dataclass(frozen=True, slots=True)
+class StoreSchedule:
+    """Have the station itself keep this schedule (capped by the driver to the stored fallback) for when we are gone.
+    Accepted means: the driver has taken it and goes on until the station has it."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class DropSchedule:
+    """Take a stored schedule out of the station again."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeFirmware:
+    """Have the station install firmware. `url` None: the station knows where (Open Platform). `evse`: any of the
+    station's; its progress comes back as FirmwareReported."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    version: str
+    url: str | None = None
+
+
+Steering = SetLimit | StartCharging | StopCharging | StartDischarge  # moves energy: drivers hurry
+Care = StoreSchedule | DropSchedule | UpgradeFirmware  # in its own time
+Command = Steering | Care
 
 # --- ledger entries -------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ class Depot:
             case ev.FlexEnded():
                 self._state.flex.end()
                 return Applied((Audited(now.utc, event.by, "flex-ended", self.site.name, ""),), urgent=True)
+            case ev.UpgradeWished() | ev.UpgradeEnded():
+                return NOTHING
             case ev.FaultReported() | ev.RecordReceived() | ev.FirmwareReported():
                 return self._diagnosed(event, now)
             case ev.ScheduleSet() | ev.ScheduleCleared() | ev.DepartureSet():

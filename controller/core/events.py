@@ -1,7 +1,8 @@
 """Facts, past tense: everything that can change what the depot believes. A closed union, `Event`.
 
 Drivers, the console, the planner and the ledger (at start) report them; `Depot.apply` folds them in. Times named
-`taken_s` are monotonic seconds of `Moment.mono_s`; `datetime` values are aware, UTC.
+`taken_s` are monotonic seconds of `Moment.mono_s`; `datetime` values are aware, UTC. This file is long because it is one
+list, read from top to bottom.
 """
 
 from __future__ import annotations
@@ -339,6 +340,24 @@ class FlexEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeWished:
+    """Firmware for these stations, one after the other in this order (`url` None: the stations know where)."""
+
+    order: str
+    by: str
+    stations: tuple[StationId, ...]
+    version: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeEnded:
+    """No further station is upgraded; one that has begun goes on."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleSet:
     by: str
     evse: EvseId
@@ -436,6 +455,8 @@ Event = (
     | DischargeWished
     | FlexWished
     | FlexEnded
+    | UpgradeWished
+    | UpgradeEnded
     | ScheduleSet
     | ScheduleCleared
     | DepartureSet

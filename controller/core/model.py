@@ -144,6 +144,7 @@ class Evse:
     """The unit that serves one vehicle and gets one grant.
 
     phases: the grid phase (0, 1, 2) each of its conductors hangs on; length 1, 2 or 3. ("L2 L3 L1" is (1, 2, 0))
+    link: the channel that leads: sessions, limits, starts and stops.
     fallback_ma: what the station does alone, once it has accepted to store it; until then it counts at `max_ma`.
     """
 
@@ -157,6 +158,9 @@ class Evse:
     link: Link
     step_ma: int = 1000
     autostart: bool = False  # start a plugged-in vehicle without a token (Open Platform, mode "sole")
+    companion: str | None = (
+        None  # a second channel to the same station, for what the first cannot do (discharge)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.commands import (
+    Command,
+    DropSchedule,
+    SetLimit,
+    StartCharging,
+    StartDischarge,
+    Steering,
+    StopCharging,
+    StoreSchedule,
+    UpgradeFirmware,
+)
 from controller.core.events import (
     CommandAccepted,
     CommandLost,
@@ -78,6 +88,9 @@ class Desk:
             case StartDischarge():
                 self._tell(CommandRefused(command.id, _NO_DISCHARGE))
                 return
+            case StoreSchedule() | DropSchedule() | UpgradeFirmware():
+                self._tell(CommandRefused(command.id, "not offered by this channel"))
+                return
             case _:
                 assert_never(command)
         self._filled.set()
@@ -100,14 +113,14 @@ class Desk:
         while (command := self._next()) is not None:
             self._tell(CommandRefused(command.id, "not connected"))
 
-    def _next(self) -> Command | None:
+    def _next(self) -> Steering | None:
         if self._stops:
             return self._stops.popleft()
         if self._limits:
             return self._limits.pop(next(iter(self._limits)))
         return self._starts.popleft() if self._starts else None
 
-    async def _carry_out(self, command: Command) -> None:
+    async def _carry_out(self, command: Steering) -> None:
         outcome: Event = CommandLost(command.id, "the connection was closed")
         sent = False
 
@@ -133,7 +146,7 @@ class Desk:
         finally:
             self._tell(outcome)
 
-    def _words(self, command: Command) -> tuple[str, Payload]:
+    def _words(self, command: Steering) -> tuple[str, Payload]:
         if command.evse not in self._evses:
             raise Misconfigured(f"{command.evse} is not configured")
         number, evse = self._evses[command.evse]

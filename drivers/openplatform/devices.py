@@ -17,7 +17,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from controller.core.commands import Command
+from controller.core.commands import Steering
 from controller.core.events import CommandRefused, Event, FirmwareReported, RecordReceived, TransactionStarted
 from controller.core.model import Evse, Moment, StationId
 from controller.ports import Clock, Report
@@ -150,7 +150,7 @@ class DeviceSurface:
 
     # --- the host's side ----------------------------------------------------------------------------------------------
 
-    def send(self, command: Command) -> list[Event]:
+    def send(self, command: Steering) -> list[Event]:
         """Lays a command out for its charger; returns what is decided about commands by that."""
         charger = self._by_evse.get(command.evse)
         if charger is None:

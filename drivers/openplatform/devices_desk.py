@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, Steering, StopCharging
 from controller.core.events import (
     CommandAccepted,
     CommandLost,
@@ -37,7 +37,7 @@ class StorePlan:
     body: Mapping[str, Any]
 
 
-Order = Command | StorePlan
+Order = Steering | StorePlan
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from controller.core.commands import Command, StartDischarge
+from controller.core.commands import Care, Command, StartDischarge
 from controller.core.events import ChannelChanged, CommandRefused, Event
 from controller.core.model import EvseId, Schedule
 from controller.core.snapshot import Snapshot
@@ -107,6 +107,10 @@ class OnsiteHost:
 
     def send(self, command: Command) -> None:
         """Never blocks, never raises; see `controller.ports.Charger`."""
+        if isinstance(command, Care):
+            self._unsaid.append(CommandRefused(command.id, "not offered by this channel"))
+            self._work.ring()
+            return
         purpose = "v2g" if isinstance(command, StartDischarge) else "control"
         if purpose not in self._settings.purposes:
             self._unsaid.append(CommandRefused(command.id, f"purpose {purpose} not consented"))

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from random import Random
 
-from controller.core.commands import Command, StartDischarge, StopCharging
+from controller.core.commands import Care, Command, StartDischarge, Steering, StopCharging
 from controller.core.events import (
     CommandRefused,
     CommandReplaced,
@@ -114,6 +114,10 @@ class PlatformOperator:
         self._report: Report | None = None
 
     def send(self, command: Command) -> None:
+        if isinstance(command, Care):
+            self._unsaid.append(CommandRefused(command.id, "not offered by this channel"))
+            self._work.ring()
+            return
         refusal = self._refusal(command)
         if refusal:
             self._unsaid.append(CommandRefused(command.id, refusal))
@@ -219,7 +223,7 @@ class PlatformOperator:
                 self._slots.leave(command)
                 tasks.create_task(self._carry_out(command))
 
-    async def _carry_out(self, command: Command) -> None:
+    async def _carry_out(self, command: Steering) -> None:
         await self._tell([CommandSent(command.id)])
         outcome = await self._orders.carry_out(command)
         self._slots.finish(command)
@@ -227,7 +231,7 @@ class PlatformOperator:
         log.debug("%s: %s", command.evse, outcome)
         await self._tell([outcome])
 
-    def _refusal(self, command: Command) -> str:
+    def _refusal(self, command: Steering) -> str:
         """Why this command cannot be sent at all; empty when it can."""
         station = station_of(command.evse)
         purpose = "v2g" if isinstance(command, StartDischarge) else "control"

@@ -19,7 +19,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any, assert_never
 
-from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, Steering, StopCharging
 from controller.core.events import CommandAccepted, CommandLost, CommandRefused, Event
 from controller.core.model import Evse, EvseId, StationId, station_of
 from controller.ports import Clock
@@ -89,7 +89,7 @@ class Orders:
             EvseId, tuple[str, float]
         ] = {}  # transaction_id, and until when it is known there
 
-    async def carry_out(self, command: Command) -> Event:
+    async def carry_out(self, command: Steering) -> Event:
         """Sends the command (its budget is spent already) and returns how it ended; raises nothing but cancellation."""
         answer_s = self._where(command)[2].link.answer_s
         deadline_s = self._clock.now().mono_s + max(answer_s - _MARGIN_S, answer_s / 2)
@@ -240,7 +240,7 @@ class Orders:
 
     async def _post(
         self,
-        command: Command,
+        command: Steering,
         operation: str,
         path: str,
         body: Callable[[], Mapping[str, Any]],
@@ -268,7 +268,7 @@ class Orders:
             if self._slots.overtaken(command):
                 raise Declined("too many requests; a newer order took over", 5001)
 
-    async def _again(self, command: Command, attempt: int, deadline_s: float) -> bool:
+    async def _again(self, command: Steering, attempt: int, deadline_s: float) -> bool:
         """Waits before a repeat; False when there is no time left for it or a newer order makes it wrong."""
         pause_s = backoff_s(attempt, self._random)
         if self._clock.now().mono_s + pause_s >= deadline_s:
@@ -306,7 +306,7 @@ class Orders:
                 return CommandLost(command.id, error) if self._slots.overtaken(command) else None
 
     async def _follow(
-        self, command: Command, command_id: str | None, status: CommandStatus, deadline_s: float
+        self, command: Steering, command_id: str | None, status: CommandStatus, deadline_s: float
     ) -> Outcome:
         """Reads the progress of a command until it is decided."""
         gaps_s = iter(_STATUS_AFTER_S)
@@ -340,7 +340,7 @@ class Orders:
             await self._clock.sleep(_SIGN_OF_LIFE_S)
         return CommandLost(command.id, "no sign of life of the charger since the platform took the limit")
 
-    def _where(self, command: Command) -> tuple[str, int, Evse]:
+    def _where(self, command: Steering) -> tuple[str, int, Evse]:
         found = self._fleet.where(command.evse)
         assert found is not None, "the operator lets only its own EVSEs through"
         return found

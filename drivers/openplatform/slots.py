@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from controller.core.commands import Command, SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, Steering, StopCharging
 from controller.core.model import EvseId
 
 _STOP, _DECREASE_DRAWING, _DECREASE, _REST = range(4)
@@ -24,7 +24,7 @@ class _Slot:
     stop: StopCharging | None = None
     start: StartCharging | StartDischarge | None = None
     limit: SetLimit | None = None
-    on_wire: dict[str, Command] = field(default_factory=dict)  # those whose request waits for its answer
+    on_wire: dict[str, Steering] = field(default_factory=dict)  # those whose request waits for its answer
     newest_stop: int = 0
     newest_limit: int = 0
     sent_ma: int | None = None  # the newest limit that left the box
@@ -40,10 +40,10 @@ class Slots:
         self._issued_s: dict[str, float] = {}
         self._count = 0
 
-    def put(self, command: Command, now_s: float) -> list[Command]:
+    def put(self, command: Steering, now_s: float) -> list[Steering]:
         """Takes a command in; returns the ones that will never be sent because of it (possibly the command itself)."""
         slot = self._slots.setdefault(command.evse, _Slot())
-        gone: list[Command | None] = []
+        gone: list[Steering | None] = []
         self._count += 1
         match command:
             case StopCharging():
@@ -66,11 +66,11 @@ class Slots:
             self._forget(old)
         return replaced
 
-    def next(self) -> Command | None:
+    def next(self) -> Steering | None:
         """The command that should leave first; it stays in its slot until `leave`."""
         return min(self._ready(), key=self._rank, default=None)
 
-    def leave(self, command: Command) -> None:
+    def leave(self, command: Steering) -> None:
         """The command leaves its slot for good; from here on `finish` must follow."""
         slot = self._slots[command.evse]
         match command:
@@ -83,7 +83,7 @@ class Slots:
                 slot.sent_ma = command.limit_ma
         slot.on_wire[command.id] = command
 
-    def on_wire(self, command: Command, waits: bool) -> None:
+    def on_wire(self, command: Steering, waits: bool) -> None:
         """Whether a request of this command waits for its answer now."""
         slot = self._slots[command.evse]
         if waits:
@@ -91,15 +91,15 @@ class Slots:
         else:
             slot.on_wire.pop(command.id, None)
 
-    def finish(self, command: Command) -> None:
+    def finish(self, command: Steering) -> None:
         self._slots[command.evse].on_wire.pop(command.id, None)
         self._forget(command)
 
-    def issued_s(self, command: Command) -> float:
+    def issued_s(self, command: Steering) -> float:
         """When the depot decided it: its lease runs from there, not from when the quota let it go."""
         return self._issued_s[command.id]
 
-    def overtaken(self, command: Command) -> bool:
+    def overtaken(self, command: Steering) -> bool:
         """Whether a newer order for this EVSE makes repeating this one wrong."""
         slot = self._slots[command.evse]
         newest = max(slot.newest_stop, slot.newest_limit if isinstance(command, SetLimit) else 0)
@@ -110,11 +110,11 @@ class Slots:
         limits = (slot.limit for slot in self._slots.values() if slot.limit is not None)
         return [limit for limit in limits if self._class(limit) == _DECREASE_DRAWING]
 
-    def _forget(self, command: Command) -> None:
+    def _forget(self, command: Steering) -> None:
         self._number.pop(command.id, None)
         self._issued_s.pop(command.id, None)
 
-    def _ready(self) -> Iterator[Command]:
+    def _ready(self) -> Iterator[Steering]:
         for slot in self._slots.values():
             if slot.stop is not None:
                 if all(isinstance(other, SetLimit) for other in slot.on_wire.values()):
@@ -125,10 +125,10 @@ class Slots:
                 if slot.limit is not None:
                     yield slot.limit
 
-    def _rank(self, command: Command) -> tuple[int, int]:
+    def _rank(self, command: Steering) -> tuple[int, int]:
         return self._class(command), self._number[command.id]
 
-    def _class(self, command: Command) -> int:
+    def _class(self, command: Steering) -> int:
         match command:
             case StopCharging():
                 return _STOP
