@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test lint types bench setup runtime lock clean
+.PHONY: demo test lint types bench bench-plan setup runtime lock clean
 
 # --- the two commands -------------------------------------------------------------------------------------
 demo: $(VENV)/.runtime
@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/pytest -n auto $(ARGS)
+	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 # --- setting up: a virtual environment from the lock file, hashes checked ----------------------------------
 setup: $(VENV)/.dev
@@ -44,6 +44,9 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-plan: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench.plan $(ARGS)
 
 lock: | $(VENV)/bin/pip
 	@$(BIN)/pip install --quiet pip-tools

@@ -1,4 +1,5 @@
-"""The console's calls about the second backend: its channels, the customer's switch, the egress book.
+"""The console's calls about the second backend: its channels, the customer's switch, the egress book, and what the
+hosted platform remembers.
 
 Owns what people may ask of `consent` and `audit` and how it is answered. Turning off acts first and is stored then;
 turning on is stored first. Must not be reachable from anywhere but the control socket.
@@ -8,19 +9,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any, Protocol, runtime_checkable
 
 from controller.audit import EgressBook
 from controller.consent import Decision, Decisions, Switch
 from controller.console import Args, Peer, Refusal, _text, _time, _whole
 from controller.core import wire
+from controller.core.events import FlexEnded
 from controller.migrations import LedgerError
 from controller.runtime import Runtime
+from drivers.errors import DriverError
 
 WITHIN_S = 5.0  # a channel that was turned off is closed by then
 LONGEST_NAME = 100
+ANSWER_S = (
+    8.0  # less than a client waits; a platform or a quota that is slower does not keep a person waiting
+)
+GRANULARITIES = ("hour", "day", "month")
+DAY = timedelta(hours=24)
 
 Call = Callable[[Args, Peer], Awaitable[Any]]
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """The driver of a platform that remembers. All raise `drivers.errors`; `energy` ValueError for an odd period. What
+    comes back are values of dataclasses."""
+
+    async def sites(self) -> Sequence[Any]: ...
+
+    async def energy(
+        self, since: datetime, until: datetime, granularity: Any
+    ) -> Mapping[str, Sequence[Any]]: ...
+
+    async def end_flexibility(self) -> None: ...
 
 
 class ChannelCalls:
@@ -40,6 +64,9 @@ class ChannelCalls:
             "egress": (False, self._egress),
             "channel-disable": (True, self._disable),
             "channel-enable": (True, self._enable),
+            "channel-sites": (True, self._sites),
+            "channel-energy": (True, self._energy),
+            "flex-end": (True, self._flex_end),
         }
 
     async def _channels(self, args: Args, peer: Peer) -> Any:
@@ -109,6 +136,36 @@ class ChannelCalls:
             if self._newest[switch.channel.id] is decision:
                 switch.decide(decision)
 
+    async def _sites(self, args: Args, peer: Peer) -> Any:
+        return {"sites": [asdict(site) for site in await _answered(self._hosted().sites())]}
+
+    async def _energy(self, args: Args, peer: Peer) -> Any:
+        """Wh per bucket and site of the platform; the last day if nothing else is asked for."""
+        until = _time(args, "until") or self._runtime.clock.now().utc
+        since = _time(args, "since") or until - DAY
+        granularity = _text(args, "granularity") or GRANULARITIES[0]
+        if granularity not in GRANULARITIES:
+            raise Refusal("bad-request", f"--per must be one of {', '.join(GRANULARITIES)}")
+        found = await _answered(self._hosted().energy(since, until, granularity))
+        points = ({"site": site, **asdict(point)} for site, series in found.items() for point in series)
+        return {"energy": [{**p, "start": p["start"] and wire.instant_text(p["start"])} for p in points]}
+
+    async def _flex_end(self, args: Args, peer: Peer) -> Any:
+        """Here first; then what the hosted platform was asked for."""
+        await self._runtime.report(FlexEnded(peer.name))
+        for hosted in self._all_hosted():
+            await _answered(hosted.end_flexibility())
+        return {}
+
+    def _all_hosted(self) -> list[Hosted]:
+        drivers: list[object] = [switch.driver for switch in self._switches]
+        return [driver for driver in drivers if isinstance(driver, Hosted)]
+
+    def _hosted(self) -> Hosted:
+        for hosted in self._all_hosted():
+            return hosted
+        raise Refusal("not-there", "no hosted platform is on; `depot channels` shows what is")
+
     def _meant(self, args: Args) -> tuple[str, list[Switch]]:
         name = _text(args, "channel") or ""
         found = [switch for switch in self._switches if name in (switch.channel.id, switch.channel.family)]
@@ -144,3 +201,15 @@ class ChannelCalls:
                 for switch in switches
             ]
         }
+
+
+async def _answered(asked: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await asked
+    except TimeoutError:
+        raise Refusal("failed", f"no answer within {ANSWER_S:.0f} s; try again in a minute") from None
+    except ValueError as error:
+        raise Refusal("bad-request", str(error)) from None
+    except DriverError as error:
+        raise Refusal("failed", str(error)) from None

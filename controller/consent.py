@@ -155,6 +155,11 @@ class Switch:
             return self.channel.purposes
         return self._decision.purposes & self.channel.purposes
 
+    @property
+    def driver(self) -> Charger | None:
+        """The one that runs under the newest decision; None while off."""
+        return self._driver
+
     def decide(self, decision: Decision) -> None:
         """Takes effect at once for `send`; `closed` tells when the driver has followed."""
         self._decision = decision
@@ -230,10 +235,12 @@ class Switch:
         await self._refuse()
         while self._up:
             await self._report(LinkDown(self._up.pop(), self.channel.id, reason))
+        if self.enabled:  # off for a moment: whoever relies on what the driver held learns that it is gone
+            await self._report(self._off())
 
     def _off(self) -> ChannelChanged:
         decision, channel = self._decision, self.channel
-        text = "" if decision is None else f"disabled by {decision.signature}"
+        text = "" if decision is None or decision.enabled else f"disabled by {decision.signature}"
         return ChannelChanged(channel.id, "off", text, channel.host, channel.region, self.enabled_by)
 
     async def _heard(self, event: Event) -> Answer:

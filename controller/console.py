@@ -226,7 +226,7 @@ class Console:
         depot = self._runtime.depot
         evses = [self._evse(args)] if args.get("evse") is not None else list(depot.site.evses)
         found = [
-            {"evse": evse, **schedule_document(schedule)}
+            {"evse": evse, **schedule_document(schedule), "station": depot.stored(evse).get(schedule.id)}
             for evse in evses
             for schedule in depot.schedules(evse)
         ]

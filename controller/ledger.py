@@ -25,13 +25,27 @@ from controller.core.commands import (
     DepartureSaved,
     Entry,
     FallbackSaved,
+    FlexSaved,
+    OrderedSaved,
+    QualificationSaved,
     RecordSaved,
     ScheduleRemoved,
     ScheduleSaved,
     SessionSaved,
     StationSaved,
+    TokenForgotten,
+    TokenSaved,
 )
-from controller.core.model import Departure, EvseId, Schedule, VehicleId
+from controller.core.model import (
+    Departure,
+    EvseId,
+    FlexAction,
+    IdToken,
+    Ordered,
+    Schedule,
+    StationId,
+    VehicleId,
+)
 from controller.core.wire import from_plain, instant, to_plain
 from controller.migrations import LedgerError
 from controller.storage import LEDGER, Storage
@@ -63,6 +77,13 @@ class Restored:
     closed: tuple[SessionSaved, ...]  # the last ones that ended, oldest first
     schedules: tuple[tuple[EvseId, Schedule], ...]
     departures: tuple[Departure, ...]
+    tokens: tuple[IdToken, ...] = ()
+    ordered: tuple[tuple[EvseId, Ordered], ...] = ()
+    flex: tuple[FlexAction, ...] = ()
+    tokens_version: int = 0
+    qualifications: tuple[
+        tuple[StationId, str, bool], ...
+    ] = ()  # firmware, passed; the newest of each station
 
 
 class Ledger:
@@ -211,6 +232,29 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
                 register_start_wh=entry.register_start_wh,
                 register_end_wh=entry.register_end_wh,
             )
+        case TokenSaved(token, version):
+            _put(db, "tokens", id=token.id.casefold(), document=_document(token))
+            _put(db, "meta", name="tokens", value=version)
+        case TokenForgotten(token_id, version):
+            db.execute("DELETE FROM tokens WHERE id = ?", (token_id.casefold(),))
+            _put(db, "meta", name="tokens", value=version)
+        case OrderedSaved(evse, ordered):
+            _put(db, "ordered", evse=evse, document=_document(ordered))
+        case FlexSaved(actions):
+            db.execute("DELETE FROM flex_actions")
+            for action in actions:
+                _put(db, "flex_actions", circuit=action.circuit, document=_document(action))
+        case QualificationSaved():
+            _put(
+                db,
+                "qualifications",
+                station=entry.station,
+                firmware=entry.firmware,
+                at=_time(entry.at),
+                by=entry.by,
+                passed=int(entry.passed),
+                findings=json.dumps(entry.findings),
+            )
         case StationSaved(station, vendor, model, firmware, serial):
             _put(db, "stations", id=station, vendor=vendor, model=model, firmware=firmware, serial=serial)
         case _:
@@ -238,7 +282,7 @@ def _time(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _document(value: Schedule | Departure) -> str:
+def _document(value: Schedule | Departure | IdToken | Ordered | FlexAction) -> str:
     return json.dumps(to_plain(value), separators=(",", ":"))
 
 
@@ -327,8 +371,15 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
         f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE ended IS NOT NULL ORDER BY started DESC, id DESC LIMIT ?",
         (CLOSED_KEPT,),
     )
-    schedules = db.execute("SELECT evse, document FROM schedules ORDER BY evse, id")
+    # in the order they were set
+    schedules = db.execute("SELECT evse, document FROM schedules ORDER BY evse, rowid")
     departures = db.execute("SELECT target, document FROM departures ORDER BY target")
+    # SQLite takes the other columns from the row that max() found
+    proofs = db.execute("SELECT station, firmware, passed, max(at) FROM qualifications GROUP BY station")
+    ordered = db.execute("SELECT evse, document FROM ordered ORDER BY evse")
+    flex = db.execute("SELECT circuit, document FROM flex_actions ORDER BY circuit")
+    tokens = db.execute("SELECT id, document FROM tokens ORDER BY id")
+    tokens_version = db.execute("SELECT value FROM meta WHERE name = 'tokens'").fetchone() or (0,)
     return Restored(
         boot=boot[0] + 1,
         ceilings={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM ceilings")},
@@ -337,6 +388,13 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
         closed=tuple(_session(row) for row in reversed(closed.fetchall())),
         schedules=tuple((EvseId(evse), schedule) for evse, schedule in _documents(Schedule, schedules)),
         departures=tuple(departure for _, departure in _documents(Departure, departures)),
+        tokens=tuple(token for _, token in _documents(IdToken, tokens)),
+        tokens_version=tokens_version[0],
+        ordered=tuple((EvseId(evse), order) for evse, order in _documents(Ordered, ordered)),
+        flex=tuple(action for _, action in _documents(FlexAction, flex)),
+        qualifications=tuple(
+            (StationId(station), firmware, bool(passed)) for station, firmware, passed, _ in proofs
+        ),
     )
 
 

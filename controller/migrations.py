@@ -87,6 +87,29 @@ _EGRESS_AND_CONSENT = (
 )
 
 
+@ledger()
+def id_tokens(db: Database) -> None:
+    """The book of id tokens, by the id in lower case; meta "tokens" counts its changes."""
+    db.conn.execute("CREATE TABLE tokens (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT")
+
+
+@ledger()
+def qualifications(db: Database) -> None:
+    """What the proof on site found, per station and firmware; `findings` is a JSON list of lines."""
+    db.conn.execute(
+        """CREATE TABLE qualifications (
+            station TEXT NOT NULL, firmware TEXT NOT NULL, at TEXT NOT NULL, by TEXT NOT NULL, passed INTEGER NOT NULL,
+            findings TEXT NOT NULL, PRIMARY KEY (station, firmware)) STRICT"""
+    )
+
+
+@ledger()
+def standing_orders(db: Database) -> None:
+    """What operators ordered for an EVSE and have not lifted, and the flexibility actions that run."""
+    db.conn.execute("CREATE TABLE ordered (evse TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT")
+    db.conn.execute("CREATE TABLE flex_actions (circuit TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT")
+
+
 @telemetry()
 def first_telemetry(db: Database) -> None:
     """One wide row per point and sample, clustered by time: rows arrive and expire in key order, no other index."""

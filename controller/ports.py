@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from controller.core.commands import Command
@@ -17,6 +18,14 @@ class Answer(Protocol):
 
     @property
     def transaction(self) -> str | None: ...
+
+    @property
+    def group(self) -> str | None:
+        """Of the presented token: tokens of one group may end each other's transactions."""
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the presented token does, aware."""
 
 
 class Report(Protocol):

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from controller.core.applied import Applied
 from controller.core.commands import Audited, CeilingSaved, Command, Entry, SetLimit
-from controller.core.depot import Applied, Depot
+from controller.core.depot import Depot
 from controller.core.events import (
     CeilingRestored,
     ClosedRestored,
@@ -22,16 +23,26 @@ from controller.core.events import (
     DepartureSet,
     Event,
     FallbackRestored,
+    FlexRestored,
+    OrderedRestored,
+    OrphanRestored,
     PlanReady,
+    QualificationRestored,
     RecordReceived,
     ScheduleCleared,
     ScheduleSet,
     SessionRestored,
+    StationQualified,
+    TokenRemoved,
+    TokenSet,
+    TokensRestored,
     TransactionEnded,
+    TransactionIdentified,
     TransactionStarted,
 )
 from controller.core.model import EvseId, Plan
 from controller.core.planning import PlanRequest
+from controller.core.sessions import MATCHED, ORPHAN
 from controller.core.snapshot import Snapshot
 from controller.ledger import Ledger, Restored
 from controller.notify import Notifier
@@ -56,11 +67,15 @@ BY_LEDGER = "ledger"
 # whoever reports one of these is told "stored", and each may change the plan
 RELIED_ON = (
     TransactionStarted,
+    TransactionIdentified,
     TransactionEnded,
     RecordReceived,
     ScheduleSet,
     ScheduleCleared,
     DepartureSet,
+    TokenSet,
+    TokenRemoved,
+    StationQualified,
 )
 
 Planner = Callable[[PlanRequest], Plan]
@@ -91,6 +106,9 @@ class Runtime:
         self.ledger = ledger
         self.recorder = Recorder()
         self.snapshot: Snapshot | None = None
+        self.hearers: list[
+            Callable[[Event], None]
+        ] = []  # hear every fact once it is applied; must not wait or raise
         self._storage = storage
         self._telemetry = Telemetry(storage)
         self._planner = planner
@@ -115,6 +133,8 @@ class Runtime:
         now = self.clock.now()
         self.recorder.fact(event, now)
         applied = self.depot.apply(event, now)
+        for hear in self.hearers:
+            hear(event)
         if applied.urgent:
             self._wake.set()
         if relied_on:
@@ -129,6 +149,9 @@ class Runtime:
         """The event with its transaction number, once the ledger has room: what would be dropped is not taken."""
         await self._room()
         if isinstance(event, TransactionStarted) and event.transaction is None:
+            known = self.depot.continued(event)
+            if known is not None:
+                return replace(event, transaction=known)
             number, _ = await self.ledger.number_transaction(
                 event.evse, event.token, event.register_wh, event.started
             )
@@ -176,16 +199,39 @@ class Runtime:
         for session in known.closed:
             told = "stop-missing" not in session.marks
             await self._remember(ClosedRestored(session.evse, session.transaction, told))
+            if ORPHAN in session.marks and MATCHED not in session.marks and session.ended is not None:
+                await self._remember(
+                    OrphanRestored(
+                        session.id,
+                        session.evse,
+                        session.transaction,
+                        session.token,
+                        session.started,
+                        session.ended,
+                        session.register_start_wh,
+                        session.register_wh,
+                        session.energy_wh,
+                        session.stop_reason,
+                        session.marks,
+                    )
+                )
         for evse, schedule in known.schedules:
             await self._remember(ScheduleSet(BY_LEDGER, evse, schedule))
         for departure in known.departures:
             await self._remember(DepartureSet(BY_LEDGER, departure))
+        for evse, ordered in known.ordered:
+            await self._remember(OrderedRestored(evse, ordered))
+        await self._remember(FlexRestored(known.flex))
+        for station, firmware, passed in known.qualifications:
+            await self._remember(QualificationRestored(station, firmware, passed))
+        # the vehicles of the config may have changed: what the book made of that is new
+        self._append((await self._remember(TokensRestored(known.tokens, known.tokens_version))).entries)
 
-    async def _remember(self, event: Event) -> None:
+    async def _remember(self, event: Event) -> Applied:
         """Applies without storing again what came out of the store."""
         now = self.clock.now()
         self.recorder.fact(event, now)
-        self.depot.apply(event, now)
+        return self.depot.apply(event, now)
 
     # --- running ----------------------------------------------------------------------------------------------------
 

@@ -46,8 +46,6 @@ def read_schedule(text: str, site_zone: str, now: datetime) -> Schedule:
     )
     if schedule.type is ScheduleType.ONCE and schedule.effective_from is None:
         schedule = replace(schedule, effective_from=now)
-    if any(slot.action is SlotAction.DISCHARGE for slot in schedule.slots):
-        raise ValueError("action = discharge: not available yet")
     found = problems(schedule)
     if found:
         raise ValueError("; ".join(found))
@@ -83,11 +81,14 @@ def _slot(document: Mapping[str, Any], number: int) -> TimeSlot:
     days = document.get("day_of_week", [])
     if not isinstance(days, list) or any(day not in DAYS for day in days):
         raise ValueError(f"{where}day_of_week: a list of {', '.join(DAYS)}")
+    action, power_w = _choice(SlotAction, document, "action", where), _power(document, where)
+    if action is SlotAction.DISCHARGE and not power_w:
+        raise ValueError(f'{where}power_limit is missing: a discharge needs one above 0; write "5 kW"')
     return TimeSlot(
         start_min=_minutes(document, "start", where),
         end_min=_minutes(document, "end", where),
-        action=_choice(SlotAction, document, "action", where),
-        power_limit_w=_power(document, where),
+        action=action,
+        power_limit_w=power_w,
         days=tuple(sorted(DAYS.index(day) for day in days)),
     )
 

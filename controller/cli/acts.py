@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from controller.cli.looks import _print_json, ask, socket_path, stamp, table
+from controller.core.snapshot import OrderView
 from ui.client import CallRefused, Client, Disconnected, NotReachable
 
 
@@ -66,7 +67,7 @@ def flex_end(options: argparse.Namespace) -> int:
 
 def _flex(options: argparse.Namespace, percent: int) -> int:
     wish = {"circuit": options.circuit, "percent": percent, "duration_s": options.duration_s}
-    return asyncio.run(_follow(Client(socket_path(options)), "flex", options.circuit, wish))
+    return asyncio.run(_follow(options, "flex", options.circuit, wish))
 
 
 def schedule_list(options: argparse.Namespace) -> int:
@@ -78,7 +79,7 @@ def schedule_list(options: argparse.Namespace) -> int:
         for slot in one["time_slots"]:
             days = " ".join(slot["day_of_week"]) or "every day"
             span = f"{slot['start']}-{slot['end']}"
-            state = "" if one["enabled"] else "off"
+            state = (one["station"] or "") if one["enabled"] else "off"
             rows.append(
                 (
                     one["evse"],
@@ -91,7 +92,7 @@ def schedule_list(options: argparse.Namespace) -> int:
                     state,
                 )
             )
-    table(("EVSE", "SCHEDULE", "TYPE", "DAYS", "TIME", "ACTION", "LIMIT", ""), rows)
+    table(("EVSE", "SCHEDULE", "TYPE", "DAYS", "TIME", "ACTION", "LIMIT", "STATION"), rows)
     return 0
 
 
@@ -142,13 +143,13 @@ def _departure(text: str, zone: ZoneInfo) -> datetime:
 
 def _order(options: argparse.Namespace, name: str, **args: object) -> int:
     wish = {"evse": options.evse, **args}
-    return asyncio.run(_follow(Client(socket_path(options)), name, options.evse, wish))
+    return asyncio.run(_follow(options, name, options.evse, wish))
 
 
-async def _follow(client: Client, name: str, subject: str, args: dict[str, object]) -> int:
-    """Hands the order over and prints each stage as it is reached."""
+async def _follow(options: argparse.Namespace, name: str, subject: str, args: dict[str, object]) -> int:
+    """Hands the order over and prints each stage as it is reached, or all of it as JSON once it is over."""
+    client, shown = Client(socket_path(options)), 0
     order = (await client.call(name, **args))["order"]
-    shown = 0
     async for snapshot in client.watch():
         if isinstance(snapshot, Disconnected):
             raise NotReachable(f"{snapshot.text}; order {order} was handed over, its outcome is not known")
@@ -156,14 +157,28 @@ async def _follow(client: Client, name: str, subject: str, args: dict[str, objec
         if view is None:
             continue
         zone = ZoneInfo(snapshot.timezone)
-        for stage, at in view.stages[shown:]:
+        for stage, at in view.stages[shown:] if not options.json else ():
             print(f"{at.astimezone(zone):%H:%M:%S}  {stage}", flush=True)
         shown = len(view.stages)
+        if view.outcome is not None and options.json:
+            _print_json(_document(view))
         if view.outcome == "done":
-            if view.reason:
+            if view.reason and not options.json:
                 print(view.reason)
             return 0
         if view.outcome is not None:
             print(f"depot: {name} {subject} {view.outcome}: {view.reason}", file=sys.stderr)
             return 1
     raise AssertionError("a watch never ends")
+
+
+def _document(view: OrderView) -> dict[str, object]:
+    stages = [{"stage": stage, "time": stamp(at)} for stage, at in view.stages]
+    return {
+        "order": view.id,
+        "kind": view.kind,
+        "subject": view.evse,
+        "stages": stages,
+        "outcome": view.outcome,
+        "reason": view.reason,
+    }

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-from controller.core.units import parse_current_ma, parse_duration_s, parse_energy_wh, parse_power_w
+from controller.cli import arguments_keys, arguments_meter, arguments_stations
+from controller.cli.options import (
+    chargers,
+    command,
+    current,
+    current_or_none,
+    duration,
+    energy,
+    json_option,
+    lazy,
+    percent,
+    power,
+    socket_option,
+    span,
+    speed,
+)
 
 SOON = (
-    "alarms", "backup", "log", "meter", "plan", "restore", "roster", "simulate", "tokens", "verify", "why",
+    "alarms", "backup", "log", "plan", "restore", "roster", "simulate", "verify", "why",
 )  # fmt: skip
 
 
@@ -24,136 +37,124 @@ def parser() -> argparse.ArgumentParser:
     _serving(commands)
     _looking(commands)
     _diagnosing(commands)
+    _upgrading(commands)
     _acting(commands)
     _feeding_back(commands)
     _flexing(commands)
     _planning(commands)
+    arguments_stations.offer(commands)
+    arguments_keys.offer(commands)
+    arguments_meter.offer(commands)
     for name in SOON:
         later = commands.add_parser(name, help="not available yet")
         later.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-        later.set_defaults(run=_lazy("looks", "not_yet"), command=name)
+        later.set_defaults(run=lazy("looks", "not_yet"), command=name)
     return top
 
 
-def _lazy(module: str, function: str) -> Callable[[argparse.Namespace], int]:
-    """Imports a command when it runs: `depot status` must not wait for the dashboard's library to load."""
-
-    def run(options: argparse.Namespace) -> int:
-        code: int = getattr(import_module(f"controller.cli.{module}"), function)(options)
-        return code
-
-    return run
-
-
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
-) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"Example: {example}"
-    )
-    made.set_defaults(run=run)
-    return made
-
-
-def _socket(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--socket", metavar="PATH", help="control socket (default: $DEPOT_SOCKET or /run/depot/control.sock)"
-    )
-
-
-def _json(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--json", action="store_true", help="one JSON document instead of a table")
-
-
 def _serving(commands: Any) -> None:
-    demo = _command(
+    demo = command(
         commands,
         "demo",
-        _lazy("demo", "demo"),
+        lazy("demo", "demo"),
         "a simulated depot with controller and dashboard",
         "depot demo --chargers 50",
     )
-    demo.add_argument("--chargers", type=_chargers, default=12, metavar="N", help="1 to 50 (default 12)")
+    demo.add_argument("--chargers", type=chargers, default=12, metavar="N", help="1 to 50 (default 12)")
     demo.add_argument("--plain", action="store_true", help="no screen: one line per second")
     demo.add_argument(
-        "--for", dest="duration_s", type=_duration, metavar="DURATION", help='end after this long, like "60s"'
+        "--for", dest="duration_s", type=duration, metavar="DURATION", help='end after this long, like "60s"'
     )
     demo.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="X", help="run faster than the wall (1 to 20)"
+        "--speed", type=speed, default=1.0, metavar="X", help="run faster than the wall (1 to 20)"
     )
     demo.add_argument("--seed", type=int, default=1, help="another number, other vehicles (default 1)")
-    check = _command(
+    check = command(
         commands,
         "check",
-        _lazy("serve", "check"),
+        lazy("serve", "check"),
         "validate a config file and show what was understood",
-        "depot check depot.toml",
+        "depot check depot.toml --readings",
     )
     check.add_argument("file")
-    run = _command(commands, "run", _lazy("serve", "run"), "run the controller", "depot run depot.toml")
+    check.add_argument(
+        "--readings",
+        action="store_true",
+        help="show instead how the gaps of the Open Platform's documentation are read, and the settings for that",
+    )
+    run = command(commands, "run", lazy("serve", "run"), "run the controller", "depot run depot.toml")
     run.add_argument("file")
+    run.add_argument(
+        "--octt-trigger",
+        metavar="127.0.0.1:PORT",
+        help="let an OCPP compliance suite on this box command every station; never where vehicles charge"
+        " (depot run test.toml --octt-trigger 127.0.0.1:5001)",
+    )
     run.add_argument("--ui", action="store_true", help="open the dashboard in this terminal too")
-    ui = _command(
-        commands, "ui", _lazy("serve", "dashboard"), "the dashboard of a running controller", "depot ui"
+    ui = command(
+        commands, "ui", lazy("serve", "dashboard"), "the dashboard of a running controller", "depot ui"
     )
     ui.add_argument("--read-only", action="store_true", help="look, do not touch")
-    _socket(ui)
-    version = _command(commands, "version", _lazy("looks", "version"), "the version", "depot version")
+    socket_option(ui)
+    version = command(commands, "version", lazy("looks", "version"), "the version", "depot version")
     version.add_argument("--sbom", action="store_true", help="not available yet")
 
 
 def _looking(commands: Any) -> None:
-    status = _command(
+    status = command(
         commands,
         "status",
-        _lazy("looks", "status"),
+        lazy("looks", "status"),
         "what the dashboard's overview shows",
         "depot status CP001/1 --json",
     )
     status.add_argument("evse", nargs="?")
-    sessions = _command(
+    sessions = command(
         commands,
         "sessions",
-        _lazy("looks", "sessions"),
+        lazy("looks", "sessions"),
         "charging sessions",
         "depot sessions --since 24h --csv",
     )
     sessions.add_argument("--since", metavar="T", help='a time (2026-11-22T18:00) or a span back ("24h")')
     sessions.add_argument("--until", metavar="T")
-    sessions.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
-    channels = _command(
+    form = sessions.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
+    json_option(form)
+    channels = command(
         commands,
         "channels",
-        _lazy("egress", "channels"),
+        lazy("egress", "channels"),
         "the channels to chargers and platforms, and the customer's switch for the second backend",
         "depot channels --json",
     )
-    egress = _command(
+    egress = command(
         commands,
         "egress",
-        _lazy("egress", "egress"),
+        lazy("egress", "egress"),
         "every request that left the site, with its fields",
         "depot egress --since 24h --json",
     )
     egress.add_argument("--since", metavar="T", help='a time (2026-11-22T18:00) or a span back ("24h")')
+    for made in (status, channels, egress):
+        json_option(made)
     for made in (status, sessions, channels, egress):
-        _json(made)
-        _socket(made)
-    _switching(channels.add_subparsers(metavar="[disable|enable]"))
+        socket_option(made)
+    _switching(channels.add_subparsers(metavar="[disable|enable|sites|energy]"))
 
 
 def _switching(kinds: Any) -> None:
-    disable = _command(
+    disable = command(
         kinds,
         "disable",
-        _lazy("egress", "disable"),
+        lazy("egress", "disable"),
         "close a channel of the second backend and keep it closed",
         "depot channels disable open-platform",
     )
-    enable = _command(
+    enable = command(
         kinds,
         "enable",
-        _lazy("egress", "enable"),
+        lazy("egress", "enable"),
         "open it again, for purposes the config allows",
         'depot channels enable open-platform --by "J. de Vries" --purpose monitor',
     )
@@ -166,83 +167,138 @@ def _switching(kinds: Any) -> None:
         metavar="P",
         help="what for; may be given more than once: monitor, control, flexibility, v2g, diagnostics, firmware",
     )
+    sites = command(
+        kinds,
+        "sites",
+        lazy("egress", "sites"),
+        "the sites the hosted platform lets us see",
+        "depot channels sites --json",
+    )
+    energy = command(
+        kinds,
+        "energy",
+        lazy("egress", "energy"),
+        "energy as the hosted platform counts it",
+        "depot channels energy --since 48h --per day",
+    )
+    energy.add_argument("--since", metavar="T", help='a time or a span back (default "24h")')
+    energy.add_argument("--until", metavar="T")
+    energy.add_argument(
+        "--per", dest="granularity", choices=("hour", "day", "month"), default="hour", help="default: hour"
+    )
     for made in (disable, enable):
         made.add_argument("channel", help="open-platform, or one of its channels like open-platform/cloud")
+    for made in (sites, energy):
+        made.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="one JSON document instead of a table",
+        )
+    for made in (disable, enable, sites, energy):
         # SUPPRESS: what stands before "disable" must not be overwritten by a default
         made.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _diagnosing(commands: Any) -> None:
-    diagnose = _command(
+    diagnose = command(
         commands,
         "diagnose",
-        _lazy("diagnose", "diagnose"),
+        lazy("diagnose", "diagnose"),
         "what is wrong with a station, what it means and what to do",
         "depot diagnose CP001",
     )
     diagnose.add_argument("station")
+    json_option(diagnose)
+    socket_option(diagnose)
+
+
+def _upgrading(commands: Any) -> None:
     kinds = commands.add_parser("firmware", help="firmware of the stations").add_subparsers(
         metavar="WHAT", required=True
     )
-    status = _command(
+    status = command(
         kinds,
         "status",
-        _lazy("diagnose", "firmware_status"),
-        "every station's firmware, and whether it may have a second backend",
+        lazy("firmware", "status"),
+        "every station's firmware, whether it may have a second backend, and how an upgrade goes",
         "depot firmware status --json",
     )
-    for made in (diagnose, status):
-        _json(made)
-        _socket(made)
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    upgrade = command(
+        kinds,
+        "upgrade",
+        lazy("firmware", "upgrade"),
+        "install firmware, one station after the other, never during a session; the first failure ends it",
+        "depot firmware upgrade CP001 CP002 --version 260518.0002 --follow",
+    )
+    upgrade.add_argument("stations", nargs="+", metavar="STATION", help="in this order")
+    upgrade.add_argument(
+        "--version", required=True, metavar="V", help="what the stations are to run, like 260518.0002"
+    )
+    upgrade.add_argument("--url", help="where the image is, unless the stations know")
+    stop = command(
+        kinds,
+        "stop",
+        lazy("firmware", "stop"),
+        "upgrade no further station; one that has begun goes on",
+        "depot firmware stop",
+    )
+    for place in (shown, upgrade):
+        place.add_argument("--follow", action="store_true", help="tell how it goes until it has ended")
+    for made in (status, upgrade, stop):
+        socket_option(made)
 
 
 def _acting(commands: Any) -> None:
-    start = _command(
+    start = command(
         commands,
         "start",
-        _lazy("acts", "start"),
+        lazy("acts", "start"),
         "start charging",
         'depot start CP001/1 --limit "16 A" --energy "20 kWh"',
     )
     start.add_argument("evse")
     start.add_argument(
-        "--limit", dest="limit_ma", type=_current, metavar="CURRENT", help='at most this, like "16 A"'
+        "--limit", dest="limit_ma", type=current, metavar="CURRENT", help='at most this, like "16 A"'
     )
     start.add_argument(
-        "--energy", dest="energy_wh", type=_energy, metavar="ENERGY", help='stop after this, like "20 kWh"'
+        "--energy", dest="energy_wh", type=energy, metavar="ENERGY", help='stop after this, like "20 kWh"'
     )
-    start.add_argument("--soc", type=_percent, metavar="PERCENT", help="stop at this state of charge")
+    start.add_argument("--soc", type=percent, metavar="PERCENT", help="stop at this state of charge")
     start.add_argument(
-        "--for", dest="duration_s", type=_duration, metavar="DURATION", help='stop after this long, like "1h"'
+        "--for", dest="duration_s", type=duration, metavar="DURATION", help='stop after this long, like "1h"'
     )
     start.add_argument("--token", metavar="ID", help="charge on this id token")
-    limit = _command(
+    limit = command(
         commands,
         "limit",
-        _lazy("acts", "limit"),
+        lazy("acts", "limit"),
         "limit an EVSE, or lift the limit",
         'depot limit CP001/1 "10 A"',
     )
     limit.add_argument("evse")
-    limit.add_argument("limit_ma", type=_current_or_none, metavar="CURRENT|none")
+    limit.add_argument("limit_ma", type=current_or_none, metavar="CURRENT|none")
     made = [start, limit]
     for name, text in (
         ("stop", "end the session"),
         ("pause", "stop charging, keep the session"),
         ("resume", "charge again after a pause"),
     ):
-        act = _command(commands, name, _lazy("acts", name), text, f"depot {name} CP001/1")
+        act = command(commands, name, lazy("acts", name), text, f"depot {name} CP001/1")
         act.add_argument("evse")
         made.append(act)
     for act in made:
-        _socket(act)
+        json_option(act)
+        socket_option(act)
 
 
 def _feeding_back(commands: Any) -> None:
-    discharge = _command(
+    discharge = command(
         commands,
         "discharge",
-        _lazy("acts", "discharge"),
+        lazy("acts", "discharge"),
         "feed energy from a vehicle back (V2G)",
         'depot discharge CP001/1 --power "5 kW" --min-soc 40 --for 30m',
     )
@@ -250,44 +306,45 @@ def _feeding_back(commands: Any) -> None:
     discharge.add_argument(
         "--power",
         dest="power_w",
-        type=_power,
+        type=power,
         required=True,
         metavar="POWER",
         help='at most this, like "5 kW"',
     )
     discharge.add_argument(
         "--min-soc",
-        type=_percent,
+        type=percent,
         metavar="PERCENT",
         help="not below this state of charge (default and least 20)",
     )
     discharge.add_argument(
-        "--for", dest="duration_s", type=_span, metavar="DURATION", help='stop after this long (default "1h")'
+        "--for", dest="duration_s", type=span, metavar="DURATION", help='stop after this long (default "1h")'
     )
-    _socket(discharge)
+    json_option(discharge)
+    socket_option(discharge)
 
 
 def _flexing(commands: Any) -> None:
     flex = commands.add_parser("flex", help="load flexibility: less for a while, then as before by itself")
     kinds = flex.add_subparsers(metavar="WHAT", required=True)
-    limit = _command(
+    limit = command(
         kinds,
         "limit",
-        _lazy("acts", "flex_limit"),
+        lazy("acts", "flex_limit"),
         "limit every EVSE to a share of its rating",
         "depot flex limit 50 --for 30m --circuit row_a",
     )
     limit.add_argument(
-        "percent", type=_percent, metavar="PERCENT", help="0 to 100; less than the minimum pauses"
+        "percent", type=percent, metavar="PERCENT", help="0 to 100; less than the minimum pauses"
     )
-    pause = _command(
-        kinds, "pause", _lazy("acts", "flex_pause"), "pause every EVSE", "depot flex pause --for 10m"
+    pause = command(
+        kinds, "pause", lazy("acts", "flex_pause"), "pause every EVSE", "depot flex pause --for 10m"
     )
     for made in (limit, pause):
         made.add_argument(
             "--for",
             dest="duration_s",
-            type=_span,
+            type=span,
             required=True,
             metavar="DURATION",
             help='how long, like "30m"; 4 h at most',
@@ -298,38 +355,41 @@ def _flexing(commands: Any) -> None:
         )
         where.add_argument("--circuit", metavar="CIRCUIT", help="only what hangs below this circuit")
         made.set_defaults(circuit="site")
-        _socket(made)
-    _socket(_command(kinds, "end", _lazy("acts", "flex_end"), "end all flexibility now", "depot flex end"))
+        json_option(made)
+        socket_option(made)
+    socket_option(
+        command(kinds, "end", lazy("acts", "flex_end"), "end all flexibility now", "depot flex end")
+    )
 
 
 def _planning(commands: Any) -> None:
     schedule = commands.add_parser("schedule", help="weekly, daily and one-off charging plans")
     kinds = schedule.add_subparsers(metavar="WHAT", required=True)
-    shown = _command(kinds, "list", _lazy("acts", "schedule_list"), "the schedules", "depot schedule list")
+    shown = command(kinds, "list", lazy("acts", "schedule_list"), "the schedules", "depot schedule list")
     shown.add_argument("evse", nargs="?")
-    _json(shown)
-    stored = _command(
+    json_option(shown)
+    stored = command(
         kinds,
         "set",
-        _lazy("acts", "schedule_set"),
+        lazy("acts", "schedule_set"),
         "store a schedule",
         "depot schedule set CP001/1 nights.toml",
     )
     stored.add_argument("evse")
     stored.add_argument("file")
-    cleared = _command(
+    cleared = command(
         kinds,
         "clear",
-        _lazy("acts", "schedule_clear"),
+        lazy("acts", "schedule_clear"),
         "remove schedules",
         "depot schedule clear CP001/1 nights",
     )
     cleared.add_argument("evse")
     cleared.add_argument("schedule", nargs="?", metavar="ID")
-    depart = _command(
+    depart = command(
         commands,
         "depart",
-        _lazy("acts", "depart"),
+        lazy("acts", "depart"),
         "say when a vehicle leaves and what it needs",
         'depot depart BUS-07 --at 05:30 --energy "30 kWh"',
     )
@@ -338,64 +398,7 @@ def _planning(commands: Any) -> None:
         "--at", required=True, metavar="TIME", help="05:30 (the next one) or 2026-11-23T05:30"
     )
     need = depart.add_mutually_exclusive_group(required=True)
-    need.add_argument("--energy", dest="energy_wh", type=_energy, metavar="ENERGY")
-    need.add_argument("--soc", type=_percent, metavar="PERCENT")
+    need.add_argument("--energy", dest="energy_wh", type=energy, metavar="ENERGY")
+    need.add_argument("--soc", type=percent, metavar="PERCENT")
     for made in (shown, stored, cleared, depart):
-        _socket(made)
-
-
-# --- values -----------------------------------------------------------------------------------------------------
-
-
-def _with_unit(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            value = read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        except OverflowError:
-            raise argparse.ArgumentTypeError(f'"{text}" is too large') from None
-        if value < 0:
-            raise argparse.ArgumentTypeError(f'"{text}" is below zero')
-        return value
-
-    return convert
-
-
-_current = _with_unit(parse_current_ma)
-_energy = _with_unit(parse_energy_wh)
-_power = _with_unit(parse_power_w)
-_duration = _with_unit(lambda text: int(parse_duration_s(text)))
-
-
-def _span(text: str) -> int:
-    seconds: int = _duration(text)
-    if seconds < 1:
-        raise argparse.ArgumentTypeError(f'"{text}" is shorter than a second')
-    return seconds
-
-
-def _current_or_none(text: str) -> int | None:
-    return None if text == "none" else _current(text)
-
-
-def _percent(text: str) -> int:
-    if not text.isdigit() or int(text) > 100:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 0 to 100')
-    return int(text)
-
-
-def _chargers(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 50:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 1 to 50')
-    return int(text)
-
-
-def _speed(text: str) -> float:
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 1.0 <= speed <= 20.0:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 1 to 20')
-    return speed
+        socket_option(made)

@@ -23,15 +23,18 @@ Registers = dict[str, tuple[int | None, int | None]]  # session -> start and end
 
 
 class FinishedSessions:
-    """`storage` must be open. Raises LedgerError when the file cannot be read."""
+    """`storage` must be open. `own`: only these EVSEs are shown; at the others OCPP owns the sessions. Raises
+    LedgerError when the file cannot be read."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, own: Collection[EvseId]) -> None:
         self._storage = storage
+        self._own = own
 
     async def __call__(
         self, since: datetime | None, until: datetime | None, evses: Collection[EvseId], skip: int, limit: int
     ) -> tuple[int, Sequence[Book]]:
         """How many sessions of these EVSEs began in [since, until), and those after the first `skip`, oldest first."""
+        evses = [evse for evse in evses if evse in self._own]
         span = ("" if since is None else _text(since), "~" if until is None else _text(until))
         where = _WHERE.format(places=_places(evses))
 

@@ -8,30 +8,44 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any, Literal, cast
 
+from controller.ask_calls import AskCalls
 from controller.audit import EgressBook
 from controller.channel_calls import ChannelCalls
 from controller.cli.books import FinishedSessions
-from controller.config import Config
+from controller.companion import Companion, without_sessions
+from controller.config import Config, MeterConfig
+from controller.config.stations import CLOUD_LINK, ONSITE_LINK
 from controller.consent import Channel, Decisions, Switch
 from controller.console import Console
 from controller.core.depot import Depot
 from controller.core.events import ChannelChanged
-from controller.core.model import Evse, StationId, number_of
+from controller.core.model import Evse, Link, StationId, number_of
+from controller.core.sessions import NO_TRANSACTION
 from controller.core.snapshot import Snapshot
-from controller.ledger import Ledger
+from controller.key_calls import KeyCalls
+from controller.ledger import Ledger, Restored
 from controller.notify import Notifier
+from controller.onboard_calls import OnboardCalls
 from controller.planner import rules
 from controller.ports import Charger, Clock, Driver
+from controller.proof_calls import ProofCalls
 from controller.runtime import Runtime, Wires
 from controller.station_calls import StationCalls
 from controller.storage import Storage
-from drivers.errors import DriverError
+from controller.token_calls import TokenCalls
+from drivers.errors import DriverError, Misconfigured
+from drivers.modbus import guards
 from drivers.modbus.bus import MeterSettings, ModbusMeters
+from drivers.ocpp.inquiries import Inquiries
+from drivers.ocpp.octt import ConformanceDoor, loopback
+from drivers.ocpp.proof import Proving
 from drivers.ocpp.server import OcppServer
-from drivers.ocpp.settings import OcppSettings, StationSettings
+from drivers.ocpp.settings import OcppSettings, Policy, StationSettings
+from drivers.ocpp.tls import TlsSettings
 from drivers.openplatform.clients import LocalClient
 from drivers.openplatform.onsite import OnsiteCharger, OnsiteHost, OnsiteSettings
 from drivers.openplatform.operator import PlatformOperator
@@ -61,6 +75,8 @@ class House:
         self.cloud = _cloud(config, clock, self.egress)
         self.onsite = _onsite(config, clock, self.storage, self._look)
         self._runtime: Runtime | None = None
+        self._led = frozenset(evse.id for evse in config.site.evses.values() if evse.companion is not None)
+        self._seen: tuple[Snapshot | None, Snapshot | None] = (None, None)
         drivers: list[Driver] = (
             [ModbusMeters([_meter(m) for m in config.meters], clock)] if config.meters else []
         )
@@ -71,9 +87,10 @@ class House:
             ("open-platform/onsite", self.onsite),
         ):
             if charger is not None:
-                drivers.append(charger)
-                chargers[channel] = charger
-        self.switches = [charger for charger in chargers.values() if isinstance(charger, Switch)]
+                permits = _permits(config, channel)
+                chargers[channel] = Companion(charger, channel, permits) if permits else charger
+                drivers.append(chargers[channel])
+        self.switches = [switch for switch in (self.cloud, self.onsite) if switch is not None]
         self.wires = Wires(drivers, chargers)
 
     @asynccontextmanager
@@ -91,6 +108,8 @@ class House:
             depot = Depot(self.config.site, str(known.boot))
             runtime = Runtime(depot, self.clock, storage, ledger, rules.plan, Notifier())
             runtime.recorder.boot = known.boot
+            if self.ocpp is not None:
+                _recall(self.ocpp, known)
             await runtime.restore(known)
             self._runtime = runtime
             yield runtime
@@ -106,18 +125,45 @@ class House:
         gc.collect()
         gc.freeze()
         calls = ChannelCalls(runtime, self.switches, Decisions(self.storage), self.egress)
-        stations = StationCalls(runtime, self.storage)
-        console = Console(runtime, self.config.control_socket, {**calls.table, **stations.table})
+        gate = self.config.readings.firmware_gate
+        stations = StationCalls(runtime, self.storage, gate, None if self.ocpp is None else self.ocpp.ways)
+        tokens = TokenCalls(runtime)
+        asks = AskCalls(runtime, None if self.ocpp is None else Inquiries(self.ocpp, self.clock))
+        keys = KeyCalls(None if self.ocpp is None else self.ocpp.security)
+        proofs = ProofCalls(runtime, self.storage, None if self.ocpp is None else Proving(self.ocpp))
+        doors = OnboardCalls(runtime, self.config, self.ocpp)
+        tables = (calls, stations, tokens, asks, keys, proofs, doors)
+        more = {name: call for each in tables for name, call in each.table.items()}
+        console = Console(runtime, self.config.control_socket, more)
 
         async def announce() -> None:
             if self.ocpp is not None:
                 await self.ocpp.ready()
-                await runtime.report(ChannelChanged("ocpp", "ok", f"listening on port {self.ocpp.port}"))
+                ports = " and ".join(str(port) for port in (self.ocpp.port, self.ocpp.tls_port) if port)
+                await runtime.report(ChannelChanged("ocpp", "ok", f"listening on port {ports}"))
 
-        await runtime.run(self.wires, (console.run, announce, *others))
+        await runtime.run(self.wires, (console.run, announce, proofs.run, *others))
+
+    def conformance_address(self, text: str) -> tuple[str, int]:
+        """Host and port of --octt-trigger. Raises Misconfigured where this site must not have such a door."""
+        if self.config.production:
+            raise Misconfigured("--octt-trigger: production = true under [site] forbids it")
+        if self.ocpp is None:
+            raise Misconfigured("--octt-trigger: there is no [ocpp] in the config")
+        return loopback(text)
+
+    def conformance_door(self, address: tuple[str, int], runtime: Runtime) -> ConformanceDoor:
+        assert self.ocpp is not None
+        return ConformanceDoor(address, self.ocpp, self.clock, runtime.report, runtime.depot.tokens.find)
 
     def _look(self) -> Snapshot | None:
-        return None if self._runtime is None else self._runtime.snapshot
+        """For programs on site; the same picture as long as nothing new was seen."""
+        newest = None if self._runtime is None else self._runtime.snapshot
+        if newest is None or not self._led:
+            return newest
+        if newest is not self._seen[0]:
+            self._seen = (newest, without_sessions(newest, self._led))
+        return self._seen[1]
 
 
 async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
@@ -144,12 +190,24 @@ async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
             loop.remove_signal_handler(name)
 
 
-def _evses(config: Config, station: StationId) -> dict[int, Evse]:
-    return {number_of(evse.id): evse for evse in config.site.evses.values() if evse.station == station}
+def _evses(config: Config, station: StationId, link: Link | None = None) -> dict[int, Evse]:
+    """By number. `link`: as this channel sees them, whichever leads."""
+    found = (evse for evse in config.site.evses.values() if evse.station == station)
+    return {number_of(evse.id): evse if link is None else replace(evse, link=link) for evse in found}
 
 
-def _meter(meter: object) -> MeterSettings:
-    names = ("id", "kind", "host", "port", "unit", "poll_s", "invert", "ct_ratio", "phases")
+def _permits(config: Config, channel: str) -> dict[StationId, frozenset[str]]:
+    """At the stations of this channel that OCPP leads."""
+    led = {evse.station for evse in config.site.evses.values() if evse.companion == channel}
+    return {station: permit for station, permit in config.permits.items() if station in led}
+
+
+def _meter(meter: MeterConfig) -> MeterSettings:
+    if not guards(meter.kind):
+        raise Misconfigured(
+            f"meter {meter.id}: kind {meter.kind} tells no currents, so it cannot guard a circuit"
+        )
+    names = (field.name for field in fields(MeterSettings))
     return MeterSettings(**{name: getattr(meter, name) for name in names})
 
 
@@ -158,11 +216,38 @@ def _ocpp(config: Config, clock: Clock) -> OcppServer | None:
         return None
     stations = {
         station.station: StationSettings(
-            _evses(config, station.station), station.password, station.allow_insecure
+            _evses(config, station.station),
+            station.password,
+            station.allow_insecure,
+            station.version,
+            station.security_profile,
+            station.allow_from,
+            station.assume_version,
         )
         for station in config.ocpp.stations.values()
     }
-    return OcppServer(OcppSettings(config.ocpp.host, config.ocpp.port, stations), clock)
+    tls = config.ocpp.tls
+    settings = OcppSettings(
+        config.ocpp.host,
+        config.ocpp.port,
+        stations,
+        offline_tokens=cast("Policy", config.ocpp.offline_tokens),
+        tls=None if tls is None else TlsSettings(**asdict(tls)),
+        folder=config.storage_path,
+    )
+    return OcppServer(settings, clock)
+
+
+def _recall(ocpp: OcppServer, known: Restored) -> None:
+    """So that stations which go on as if nothing had happened are not taken for strangers."""
+    running = [(session.evse, session.transaction) for session in known.sessions]
+    # where only we closed the session, the transaction may still run: it has to be able to come to light again
+    ended = [
+        (session.evse, session.transaction)
+        for session in known.closed
+        if "stop-missing" not in session.marks and session.transaction not in NO_TRANSACTION
+    ]
+    ocpp.recall(running, ended)
 
 
 def _cloud(config: Config, clock: Clock, book: EgressBook) -> Switch | None:
@@ -172,7 +257,7 @@ def _cloud(config: Config, clock: Clock, book: EgressBook) -> Switch | None:
         return None
     cloud = platform.cloud
     devices = {
-        station.station: CloudDevice(station.device_id, _evses(config, station.station))
+        station.station: CloudDevice(station.device_id, _evses(config, station.station, CLOUD_LINK))
         for station in cloud.stations.values()
     }
     channel = Channel(
@@ -195,6 +280,7 @@ def _cloud(config: Config, clock: Clock, book: EgressBook) -> Switch | None:
             enabled_by=enabled_by,
             timezone=config.site.timezone,
             site_ids=cloud.site_ids,
+            readings=platform.readings,
             sign_requests=cloud.sign_requests,
         )
         sent = partial(book.sent, channel.id, str(channel.host))
@@ -212,9 +298,12 @@ def _onsite(
         return None
     onsite = platform.onsite
     chargers = {
-        station.serial: OnsiteCharger(station.station, station.model, _evses(config, station.station))
+        station.serial: OnsiteCharger(
+            station.station, station.model, _evses(config, station.station, ONSITE_LINK)
+        )
         for station in onsite.stations.values()
     }
+    own = {evse.id for evse in config.site.evses.values() if evse.companion is None}
     clients = [LocalClient(client.id, client.secret, client.scopes) for client in onsite.clients]
     channel = Channel(
         "open-platform/onsite", f"{onsite.host}:{onsite.port}", "site", platform.enabled_by, platform.purposes
@@ -231,8 +320,10 @@ def _onsite(
             enabled_by=enabled_by,
             purposes=purposes,
             site_zone=config.site.timezone,
+            readings=platform.readings,
+            permits=_permits(config, channel.id),
         )
         vault = config.storage_path / "onsite.json"
-        return OnsiteHost(settings, clock, vault, look, FinishedSessions(storage))
+        return OnsiteHost(settings, clock, vault, look, FinishedSessions(storage, own))
 
     return Switch(channel, host)

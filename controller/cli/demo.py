@@ -21,7 +21,7 @@ from controller.clock import SystemClock
 from controller.config import load
 from controller.core.snapshot import Snapshot
 from controller.runtime import Runtime
-from drivers.sim.site import DemoSite
+from drivers.sim.site import OCPP_VERSIONS, DemoSite
 from ui.app import run_async
 
 
@@ -37,7 +37,7 @@ def demo(options: argparse.Namespace) -> int:
 
 async def _demo(options: argparse.Namespace, folder: Path) -> None:
     clock = SystemClock(options.speed)
-    site = DemoSite(options.chargers, clock, options.seed)
+    site = DemoSite(options.chargers, clock, options.seed, ocpp=tuple(OCPP_VERSIONS))
     try:
         await site.start()
         config = load(site.write(folder))

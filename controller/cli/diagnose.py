@@ -1,7 +1,7 @@
-"""`depot diagnose` and `depot firmware status`: what is wrong with a station, and what its firmware allows.
+"""`depot diagnose`: what is wrong with a station, what it means and what to do.
 
-Owns the judgement that needs the Open Platform's dictionary and firmware gate; the facts come over the control socket.
-Must not act: every step it prints is for a person. Source: Open Platform REFERENCE sections 14, 18 and 19, GAPS G-23.
+Owns the judgement that needs the Open Platform's dictionary; the facts come over the control socket. Must not act: every
+step it prints is for a person. Source: Open Platform REFERENCE sections 18 and 19.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from textwrap import fill
 from typing import Any
 
+from controller.cli.firmware import PLATFORM, passes
 from controller.cli.looks import _local, _print_json, ask, table
 from drivers.openplatform.dictionary import (
     HEARTBEAT_LOST,
@@ -22,23 +23,22 @@ from drivers.openplatform.dictionary import (
     runbooks,
     runbooks_of,
 )
-from drivers.openplatform.settings import Readings
-from drivers.openplatform.words import firmware_passes
 
 PREPARING_S = 600.0
-PLATFORM = "open-platform/"
 WIDTH = 100
 LAST_FAULTS = 10
+MOST_WAYS = 20
 _DAY = timedelta(hours=24)
 
 Json = dict[str, Any]
 
 
 def diagnose(options: argparse.Namespace) -> int:
+    station = options.station.partition("/")[0]  # whoever names an EVSE means its station
     status = ask(options, "status")
-    history = ask(options, "station-history", station=options.station)
-    stations = ask(options, "stations")["stations"]
-    found = _findings(options.station, status, history, stations)
+    history = ask(options, "station-history", station=station)
+    known = ask(options, "stations")
+    found = _findings(station, status, history, known["stations"], known["gate"])
     if options.json:
         return _print_json(found)
     _show(found, status["site"].get("timezone"))
@@ -48,7 +48,7 @@ def diagnose(options: argparse.Namespace) -> int:
 # --- findings ---------------------------------------------------------------------------------------------------
 
 
-def _findings(station: str, status: Json, history: Json, stations: Sequence[Json]) -> Json:
+def _findings(station: str, status: Json, history: Json, stations: Sequence[Json], gate: str) -> Json:
     """What `--json` prints: identity, link, faults, stuck and lately, all of this one station."""
     identity = next(each for each in stations if each["id"] == station)
     now = datetime.fromisoformat(status["time"])
@@ -64,11 +64,12 @@ def _findings(station: str, status: Json, history: Json, stations: Sequence[Json
     over = [a for a in history["alarms"] if a["kind"] in ("fault-code", "fault") and a["cleared"] is not None]
     return {
         "station": station,
-        "identity": identity | {"passes_gate": _passes(identity["firmware"])},
+        "identity": identity | {"passes_gate": passes(identity["firmware"], gate)},
         "link": link,
         "faults": [_explained(each, _elsewhere(each["code"], station, codes, stations)) for each in found],
         "stuck": [_stuck(each) for each in history["states"] if _is_stuck(each, now)],
         "lately": over[:LAST_FAULTS],
+        "ways": history.get("ways", []),
     }
 
 
@@ -176,6 +177,12 @@ def _show(found: Json, zone: str | None) -> None:
             ("SINCE", "UNTIL", "WHERE", "WHAT"),
             ((_local(a["since"], zone), _local(a["cleared"], zone), a["source"], a["text"]) for a in found["lately"]),
         )  # fmt: skip
+    if found["ways"]:
+        print("\nits ways, and how often since the controller started (with a row: repaired or seen to):")
+        table(
+            ("ROW", "NAME", "TIMES", "WHAT"),
+            ((w["row"], w["name"], w["times"], w["what"]) for w in found["ways"][:MOST_WAYS]),
+        )
 
 
 def _link_text(link: Mapping[str, Any], zone: str | None) -> str:
@@ -226,34 +233,3 @@ def _show_book(book: Json, shown: set[str]) -> None:
 
 def _print(label: str, text: str) -> None:
     print(fill(text, WIDTH, initial_indent=f"  {label:6}  ", subsequent_indent=" " * 10))
-
-
-# --- firmware ---------------------------------------------------------------------------------------------------
-
-
-def firmware_status(options: argparse.Namespace) -> int:
-    rows = [_firmware(each) for each in ask(options, "stations")["stations"]]
-    gate = Readings().firmware_gate
-    if options.json:
-        return _print_json({"gate": gate, "stations": rows})
-    table(
-        ("STATION", "CHANNEL", "MODEL", "FIRMWARE", "GATE", "UPGRADE"),
-        ((r["id"], r["channel"], r["model"], r["firmware"], r["second_backend"], r["upgrade"]) for r in rows),
-    )
-    print(f"A second backend needs firmware {gate} or newer.")
-    return 0
-
-
-def _firmware(station: Json) -> Json:
-    passes = _passes(station["firmware"])
-    if passes is None:
-        words = "not known yet"
-    else:
-        words = "passes" if passes else "not proven: no second backend"
-    hosted = station["channel"] == f"{PLATFORM}cloud"
-    upgrade = "not offered by the API" if hosted else "not offered here"
-    return station | {"passes_gate": passes, "second_backend": words, "upgrade": upgrade}
-
-
-def _passes(firmware: str | None) -> bool | None:
-    return None if firmware is None else firmware_passes(firmware, Readings().firmware_gate)

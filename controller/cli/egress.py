@@ -35,6 +35,33 @@ def enable(options: argparse.Namespace) -> int:
     return 0
 
 
+def sites(options: argparse.Namespace) -> int:
+    found = ask(options, "channel-sites")["sites"]
+    if options.json:
+        return _print_json(found)
+    table(
+        ("SITE", "NAME", "CONNECTORS", "CAPACITY kW"),
+        ((s["site_id"], s["name"], s["connectors"], _thousandth(s["capacity_w"])) for s in found),
+    )
+    return 0
+
+
+def energy(options: argparse.Namespace) -> int:
+    zone = ask(options, "status")["site"].get("timezone")
+    span = {"since": _moment(options.since, zone), "until": _moment(options.until, zone)}
+    found = ask(options, "channel-energy", **span, granularity=options.granularity)["energy"]
+    if options.json:
+        return _print_json(found)
+    table(
+        ("SITE", "FROM (UTC)", "CHARGED kWh", "DISCHARGED kWh", "HIGHEST kW"),
+        (
+            (p["site"], p["label"], _thousandth(p["charge_wh"]), _thousandth(p["discharge_wh"]), _thousandth(p["max_w"]))
+            for p in found
+        ),
+    )  # fmt: skip
+    return 0
+
+
 def egress(options: argparse.Namespace) -> int:
     zone = ask(options, "status")["site"].get("timezone")
     rows = _all_rows(options, _moment(options.since, zone))
@@ -47,6 +74,8 @@ def egress(options: argparse.Namespace) -> int:
             for r in rows
         ),
     )  # fmt: skip
+    if not rows:
+        print("nothing has left the site" + ("" if options.since is None else " since then"))
     return 0
 
 
@@ -58,6 +87,10 @@ def _all_rows(options: argparse.Namespace, since: str | None) -> list[dict[str, 
         rows += page["egress"]
         more = page["more"]
     return sorted(rows, key=lambda row: row["time"])
+
+
+def _thousandth(value: int | None) -> str | None:
+    return None if value is None else f"{value / 1e3:.2f}"
 
 
 def _fields(fields: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from controller.cli import readings
 from controller.cli.compose import House, first_line, until_signalled
 from controller.cli.looks import socket_path
 from controller.clock import SystemClock
@@ -22,23 +23,26 @@ from ui.app import run_async, run_dashboard
 def check(options: argparse.Namespace) -> int:
     config = load(Path(options.file))
     House(config, SystemClock())  # meter kinds and addresses are judged by their drivers
-    print(describe(config))
+    print(readings.describe(config.readings) if options.readings else describe(config))
     return 0
 
 
 def run(options: argparse.Namespace) -> int:
     config = load(Path(options.file))
     logs(config.storage_path / "depot.log" if options.ui else None)
-    return serve(config, options.ui)
+    return serve(config, options.ui, options.octt_trigger)
 
 
-def serve(config: Config, with_ui: bool) -> int:
-    """Runs the controller until it is told to stop. Exit code 1 with one line when it cannot."""
+def serve(config: Config, with_ui: bool, octt: str | None = None) -> int:
+    """Runs the controller until it is told to stop. Exit code 1 with one line when it cannot. `octt`: where a compliance
+    suite may give orders."""
 
     async def work() -> None:
         house = House(config, SystemClock())
+        address = None if octt is None else house.conformance_address(octt)
         async with house.open() as runtime:
-            controller = until_signalled(house.run(runtime))
+            others = [] if address is None else [house.conformance_door(address, runtime).run]
+            controller = until_signalled(house.run(runtime, others))
             await (beside(controller, run_async(config.control_socket)) if with_ui else controller)
 
     return in_one_line(work)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from controller.config.budget import fallback_budget, note_infeasible
 from controller.config.channels import (
-    OCPP_KEYS,
-    OCPP_LATER,
     OPEN_PLATFORM_KEYS,
-    read_ocpp,
     read_open_platform,
 )
 from controller.config.circuits import (
@@ -31,8 +29,9 @@ from controller.config.circuits import (
 )
 from controller.config.files import path_below, socket_path
 from controller.config.lines import key_lines
+from controller.config.ocpp import OCPP_KEYS, read_ocpp
 from controller.config.report import describe
-from controller.config.stations import read_stations, read_vehicles
+from controller.config.stations import OCPP_LINK, read_stations, read_vehicles
 from controller.config.table import Findings, Table
 from controller.config.types import (
     Budget,
@@ -43,13 +42,15 @@ from controller.config.types import (
     MeterConfig,
     OcppConfig,
     OcppStation,
+    OcppTls,
     OnsiteClient,
     OnsiteConfig,
     OnsiteStation,
     OpenPlatformConfig,
     Problem,
 )
-from controller.core.model import Meter, Site
+from controller.config.values import flag
+from controller.core.model import Evse, EvseId, Meter, Site
 
 __all__ = [
     "Budget",
@@ -60,6 +61,7 @@ __all__ = [
     "MeterConfig",
     "OcppConfig",
     "OcppStation",
+    "OcppTls",
     "OnsiteClient",
     "OnsiteConfig",
     "OnsiteStation",
@@ -136,9 +138,10 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
         root.note("site", "is missing", "add [site] with name, timezone and limit")
     circuits, used_meters = read_circuits(root, site_table)
     meters = read_meters(root, used_meters)
+    production = site_table is not None and site_table.optional("production", flag, False)
     ocpp, accept_unknown_tokens = None, False
-    if (table := root.table("ocpp", OCPP_KEYS, OCPP_LATER)) is not None:
-        ocpp, accept_unknown_tokens = read_ocpp(table, stations)
+    if (table := root.table("ocpp", OCPP_KEYS)) is not None:
+        ocpp, accept_unknown_tokens = read_ocpp(table, stations.ocpp, path.parent, production)
     open_platform = None
     if (table := root.table("open_platform", OPEN_PLATFORM_KEYS)) is not None:
         open_platform = read_open_platform(table, stations, path.parent)
@@ -149,14 +152,26 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
         timezone=head.timezone,
         voltage_mv=head.voltage_mv,
         circuits=circuits,
-        evses=stations.evses,
+        evses=_proven(stations.evses, ocpp),
         meters={m.id: Meter(m.id, m.kind, m.role, m.poll_s, m.stale_after_s) for m in meters},
         vehicles=read_vehicles(root),
         accept_unknown_tokens=accept_unknown_tokens,
     )
     if stations.complete and is_tree(circuits, root.names("circuit")):
         note_infeasible(site, findings)
-    return Config(path, site, meters, ocpp, open_platform, storage_path, control_socket)
+    return Config(path, site, meters, ocpp, open_platform, storage_path, control_socket, production)
+
+
+def _proven(evses: Mapping[EvseId, Evse], ocpp: OcppConfig | None) -> Mapping[EvseId, Evse]:
+    """With what must be proven of the stations on OCPP; those on the Open Platform follow the readings of G-34."""
+    if ocpp is None or not ocpp.needs_proof:
+        return evses
+    return {
+        id: replace(evse, link=replace(evse.link, needs_proof=True))
+        if evse.link.channel == OCPP_LINK.channel
+        else evse
+        for id, evse in evses.items()
+    }
 
 
 def _read_places(root: Table, base: Path) -> tuple[Path, Path]:

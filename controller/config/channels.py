@@ -1,4 +1,4 @@
-"""[ocpp] and [open_platform]: the two ways to stations, and the customer's consent to the second.
+"""[open_platform]: the second way to stations, and the customer's consent to it.
 
 Owns what a channel needs as a whole; what one station says about its channel is in `stations`. Source:
 INTERFACE section 3, DESIGN section 6; consent and region: GAPS G-24, G-25; plain HTTP: REFERENCE section 4.
@@ -6,40 +6,36 @@ INTERFACE section 3, DESIGN section 6; consent and region: GAPS G-24, G-25; plai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from controller.config.files import certificate_file, key_file, secret
+from controller.config.readings import read_readings
 from controller.config.stations import Stations
 from controller.config.table import Table
 from controller.config.types import (
     CloudConfig,
     CloudStation,
-    OcppConfig,
     OnsiteClient,
     OnsiteConfig,
     OnsiteStation,
     OpenPlatformConfig,
 )
 from controller.config.values import (
-    Wrong,
     base_url,
     flag,
     identifier,
     is_loopback,
     listen,
-    nearest,
     one_of,
+    one_or_more_of,
     quoted,
     text,
     texts,
 )
 from controller.core.model import StationId
 
-OCPP_KEYS = "listen unknown_tokens"
-_NO_TLS = "leave it out and keep the stations on a network of their own"
-OCPP_LATER = {"tls_listen": _NO_TLS, "tls_cert": _NO_TLS, "tls_key": _NO_TLS, "client_ca": _NO_TLS}
-OPEN_PLATFORM_KEYS = "mode enabled_by purposes cloud onsite"
+OPEN_PLATFORM_KEYS = "mode enabled_by purposes cloud onsite readings"
 CLOUD_KEYS = "base_url region client_id client_secret_file site_ids sign_requests"
 ONSITE_KEYS = "listen tls_cert tls_key clients"
 CLIENT_KEYS = "id secret_file scopes"
@@ -51,28 +47,29 @@ _LINKS = {  # what its table needs, and what a station on it says
 }
 
 
-def read_ocpp(table: Table, stations: Stations) -> tuple[OcppConfig | None, bool]:
-    """The central system, and whether unknown id tokens may charge (default: no)."""
-    address = table.required("listen", listen, '"0.0.0.0:8887"')
-    accept_unknown = table.optional("unknown_tokens", one_of("reject", "accept"), "reject") == "accept"
-    return None if address is None else OcppConfig(*address, stations.ocpp), accept_unknown
-
-
 def read_open_platform(table: Table, stations: Stations, base: Path) -> OpenPlatformConfig | None:
     """The second channel; None when consent is missing or incomplete."""
     mode = table.required("mode", one_of("sole", "companion"), '"sole"')
     enabled_by = table.required("enabled_by", text, '"NAME, DATE" of the customer\'s consent')
     purposes = table.required(
-        "purposes", _words(PURPOSES, "purpose", '["monitor", "control"]'), '["monitor", "control"]'
+        "purposes", one_or_more_of(PURPOSES, "purpose", '["monitor", "control"]'), '["monitor", "control"]'
     )
     _note_links(table, stations.links)
-    below = table.table("cloud", CLOUD_KEYS)
-    cloud = None if below is None else _cloud(below, base, stations.cloud)
-    below = table.table("onsite", ONSITE_KEYS)
-    onsite = None if below is None else _onsite(below, base, stations.onsite)
+    if mode == "sole":
+        for below in stations.led.values():
+            below.findings.note(
+                below.path,
+                'has ocpp beside it, and mode = "sole" knows one channel per station',
+                'keep one, or write mode = "companion" under [open_platform]: then OCPP leads',
+            )
+    part = table.table("cloud", CLOUD_KEYS)
+    cloud = None if part is None else _cloud(part, base, stations.cloud)
+    part = table.table("onsite", ONSITE_KEYS)
+    onsite = None if part is None else _onsite(part, base, stations.onsite)
+    readings = read_readings(table)
     if mode is None or enabled_by is None or purposes is None:
         return None
-    return OpenPlatformConfig(mode, enabled_by, purposes, cloud, onsite)
+    return OpenPlatformConfig(mode, enabled_by, purposes, cloud, onsite, readings)
 
 
 def _note_links(table: Table, links: Collection[str | None]) -> None:
@@ -131,23 +128,7 @@ def _onsite(table: Table, base: Path, stations: Mapping[StationId, OnsiteStation
 def _client(table: Table, base: Path) -> OnsiteClient | None:
     name = table.required("id", identifier, '"ems"')
     word = table.required("secret_file", secret(base), '"ems.secret"')
-    scopes = table.required("scopes", _words(SCOPES, "scope", '["read", "write"]'), '["read", "write"]')
+    scopes = table.required(
+        "scopes", one_or_more_of(SCOPES, "scope", '["read", "write"]'), '["read", "write"]'
+    )
     return None if name is None or word is None or scopes is None else OnsiteClient(name, word, scopes)
-
-
-def _words(known: Sequence[str], kind: str, example: str) -> Callable[[object], frozenset[str]]:
-    """One or more of the `known` words."""
-
-    def read(value: object) -> frozenset[str]:
-        words = texts(value)
-        if not words:
-            raise Wrong("an empty list allows nothing", f"list what is agreed to, like {example}")
-        for word in words:
-            if word not in known:
-                raise Wrong(
-                    f"{quoted(word)} is not a {kind}",
-                    nearest(word, known, f"known {kind}s: {', '.join(known)}"),
-                )
-        return frozenset(words)
-
-    return read

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, available_timezones
 
+from controller.config.meter_address import meter_address
 from controller.config.table import Findings, Table
 from controller.config.types import MeterConfig
 from controller.config.values import (
@@ -17,7 +18,6 @@ from controller.config.values import (
     duration_s,
     flag,
     load_ma,
-    meter_address,
     nearest,
     one_of,
     per_phase,
@@ -30,11 +30,10 @@ from controller.config.values import (
 )
 from controller.core.model import SITE, Circuit, CircuitId, MeterId, MeterRole, PerPhase, each_phase
 
-SITE_KEYS = "name timezone limit voltage meter assumed_load"
+SITE_KEYS = "name timezone limit voltage meter assumed_load production"
 SITE_LATER = {
     "max_imbalance": "leave it out; every phase is kept below its own limit",
     "peak": "leave it out, or lower the limit of the site",
-    "production": "leave it out; there is no conformance door to close yet",
 }
 CIRCUIT_KEYS = "parent limit meter assumed_load"
 METER_KEYS = "kind address poll stale_after role invert ct_ratio phases"
@@ -115,6 +114,7 @@ def read_meters(root: Table, used: Mapping[str, list[CircuitId]]) -> tuple[Meter
     blame_unused = all(name in names and len(named_by) == 1 for name, named_by in used.items())
     meters: list[MeterConfig] = []
     places: dict[tuple[object, ...], str] = {}
+    lines: dict[tuple[str, int], tuple[str, tuple[object, ...]]] = {}
     for name, table in root.tables("meter", METER_KEYS):
         role = _role(table, expected.get(name), blame_unused)
         meter = _meter(table, MeterId(name), role)
@@ -124,6 +124,14 @@ def read_meters(root: Table, used: Mapping[str, list[CircuitId]]) -> tuple[Meter
         if other != name:
             table.note(
                 "address", f"is also the address of meter {quoted(other)}", "give each meter its own unit id"
+            )
+        settings = (meter.transport, meter.baud, meter.parity, meter.stop_bits)
+        first, agreed = lines.setdefault((meter.host, meter.port), (name, settings))
+        if agreed != settings:
+            table.note(
+                "address",
+                f"describes the line of meter {quoted(first)} differently",
+                "all meters of a line have the same framing, speed and parity",
             )
         meters.append(meter)
     return tuple(meters)
@@ -218,8 +226,11 @@ def _meter(table: Table, meter: MeterId, role: MeterRole) -> MeterConfig | None:
     wired = table.optional("phases", phases, ALL_PHASES)
     if kind is None or address is None:
         return None
-    host, port, unit = address
-    return MeterConfig(meter, kind, host, port, unit, poll_s, stale_after_s, role, invert, ct_ratio, wired)
+    at = address
+    return MeterConfig(
+        meter, kind, at.host, at.port, at.unit, poll_s, stale_after_s, role, invert, ct_ratio, wired,
+        at.transport, at.baud, at.parity, at.stop_bits,
+    )  # fmt: skip
 
 
 def _timezone(value: object) -> str:

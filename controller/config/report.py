@@ -9,9 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from controller.config.budget import PHASE_NAMES, fallback_budget
+from controller.config.meter_address import MeterAddress
+from controller.config.readings import written
+from controller.config.stations import PERMITS
 from controller.config.types import Budget, Config
 from controller.config.values import in_amps
 from controller.core.model import Circuit, CircuitId, Evse, PerPhase, StationId
+from controller.core.readings import changed
 
 WIDTH = 80
 
@@ -25,6 +29,7 @@ def describe(config: Config) -> str:
         ("Stations", _stations(config)),
         ("Vehicles", _vehicles(config)),
         ("Channels", _channels(config)),
+        ("Readings of the Open Platform that differ from the default", _readings(config)),
         ("Fallback budget: every station alone, worst load beside them", _budgets(config)),
     ]
     return "\n\n".join("\n".join([title, *_fitted(lines)]) for title, lines in sections if lines)
@@ -41,9 +46,27 @@ def _site(config: Config) -> list[str]:
     return [
         f"{site.name}, {site.timezone}, {site.voltage_mv / 1e3:g} V to neutral",
         f"unknown id tokens: {'accepted' if site.accept_unknown_tokens else 'rejected'}",
+        *_offline(config),
+        *_unqualified(config),
         f"storage {config.storage_path}",
         f"control socket {config.control_socket}",
     ]
+
+
+def _offline(config: Config) -> list[str]:
+    if config.ocpp is None:
+        return []
+    who = {"list": "id tokens on its list", "anyone": "anybody", "nobody": "nobody"}
+    return [f"at an OCPP station that is out of reach may charge: {who[config.ocpp.offline_tokens]}"]
+
+
+def _unqualified(config: Config) -> list[str]:
+    if config.ocpp is None:
+        return []
+    counts = (
+        "their maximum" if config.ocpp.needs_proof else "their fallback, though nobody saw them fall to it"
+    )
+    return [f"OCPP stations without `depot qualify` count, while out of reach, at {counts}"]
 
 
 def _circuits(config: Config) -> list[str]:
@@ -69,8 +92,8 @@ def _circuits(config: Config) -> list[str]:
 def _meters(config: Config) -> list[str]:
     rows = [["meter", "kind", "address", "measures", "poll", "stale", "phases", ""]]
     for meter in config.meters:
-        host = f"[{meter.host}]" if ":" in meter.host else meter.host
-        address = f"{host}:{meter.port}/{meter.unit}"
+        wire = (meter.transport, meter.baud, meter.parity, meter.stop_bits)
+        address = str(MeterAddress(meter.host, meter.port, meter.unit, *wire)).removeprefix("tcp://")
         times = [f"{seconds:g} s" for seconds in (meter.poll_s, meter.stale_after_s)]
         turned = ["inverted"] if meter.invert else []
         scaled = [] if meter.ct_ratio == 1 else [f"x{meter.ct_ratio:g}"]
@@ -107,7 +130,9 @@ def _stations(config: Config) -> list[str]:
 
 def _way(config: Config, evse: Evse) -> str:
     if config.ocpp is not None and evse.station in config.ocpp.stations:
-        return "ocpp, INSECURE" if config.ocpp.stations[evse.station].allow_insecure else "ocpp"
+        insecure = ", INSECURE" if config.ocpp.stations[evse.station].allow_insecure else ""
+        beside = "" if evse.companion is None else f" + {evse.companion.partition('/')[2]}"
+        return f"ocpp{beside}{insecure}"
     link = evse.link.channel.partition("/")[2]
     return f"{link}, autostart" if evse.autostart else link
 
@@ -124,13 +149,16 @@ def _vehicles(config: Config) -> list[str]:
 def _channels(config: Config) -> list[str]:
     rows = []
     if (ocpp := config.ocpp) is not None:
-        rows.append(f"ocpp  listens on ws {ocpp.host}:{ocpp.port}, {_count(ocpp.stations)}")
+        tls = "" if ocpp.tls is None else f" and wss {ocpp.tls.host}:{ocpp.tls.port}"
+        rows.append(f"ocpp  listens on ws {ocpp.host}:{ocpp.port}{tls}, {_count(ocpp.stations)}")
     if (platform := config.open_platform) is not None:
         rows.append(f"open-platform  mode {platform.mode}, enabled by {platform.enabled_by}")
         rows.append(f"  allowed: {', '.join(sorted(platform.purposes))}")
         if (cloud := platform.cloud) is not None:
             signed = ", requests signed" if cloud.sign_requests else ""
             rows.append(f"  cloud {cloud.base_url}, region {cloud.region}, {_count(cloud.stations)}{signed}")
+            if not cloud.site_ids or "flexibility" not in platform.purposes:
+                rows.append("    no brake when decreases outrun the quota: it needs site_ids and flexibility")
         if (onsite := platform.onsite) is not None:
             scheme = "http (this machine only)" if onsite.tls_cert is None else "https"
             rows.append(
@@ -138,7 +166,28 @@ def _channels(config: Config) -> list[str]:
             )
             for client in onsite.clients:
                 rows.append(f"    client {client.id} may {' and '.join(sorted(client.scopes))}")
+        rows += _companions(config)
     return rows or ["none: nothing is controlled"]
+
+
+def _readings(config: Config) -> list[str]:
+    return [
+        f"{gap}  {name} = {written(value)} (default {written(default)})"
+        for gap, name, value, default in changed(config.readings)
+    ]
+
+
+def _companions(config: Config) -> list[str]:
+    """What the Open Platform may do at each station that OCPP leads."""
+    rows = []
+    for station, permit in config.permits.items():
+        refused = [word for word in PERMITS if word not in permit]
+        words = [f"permitted: {', '.join(sorted(permit))}"] if permit else []
+        words += [f"refused: {', '.join(refused)}"] if refused else []
+        rows.append(
+            f"    {station}: OCPP leads; here discharge, faults, flexibility, energy; {'; '.join(words)}"
+        )
+    return ["  beside OCPP", *rows] if rows else []
 
 
 def _count(stations: Iterable[StationId]) -> str:

@@ -1,8 +1,8 @@
 """[station.*] and [vehicle.*]: what charges and what is charged.
 
-Owns the rules of one station (amps of its EVSEs, its fallback, its one channel) and what each channel can
-do with limits (`Link`). Source: INTERFACE section 3; lease figures: DESIGN section 5 and the drivers'
-documentation.
+Owns the rules of one station (amps of its EVSEs, its fallback, its channels) and what each channel can
+do with limits (`Link`). A station with both channels is led by OCPP; the other is its companion. Source: INTERFACE
+section 3, DESIGN section 6, GAPS G-13 and G-27; lease figures: DESIGN section 5 and the drivers' documentation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.config.circuits import ALL_PHASES
-from controller.config.files import secret
+from controller.config.ocpp import OCPP_LINK_KEYS, read_ocpp_station
 from controller.config.table import Table
 from controller.config.types import CloudStation, OcppStation, OnsiteStation
 from controller.config.values import (
@@ -23,6 +23,7 @@ from controller.config.values import (
     flag,
     in_amps,
     one_of,
+    one_or_more_of,
     phases,
     positive_current_ma,
     power_w,
@@ -35,8 +36,8 @@ from controller.core.model import CircuitId, Evse, EvseId, Link, StationId, Vehi
 STATION_KEYS = "circuit fallback evse ocpp open_platform"
 EVSE_KEYS = "max min phases current step"
 EVSE_LATER = {"max_power": 'DC outputs come later; give an AC output max = "32 A"'}
-OCPP_LINK_KEYS = "password_file allow_insecure version"
-OPEN_PLATFORM_LINK_KEYS = "device_id link autostart serial model"
+OPEN_PLATFORM_LINK_KEYS = "device_id link autostart serial model permit"
+PERMITS = ("start", "stop", "schedule")  # of sessions that OCPP leads; everything else is the companion's own
 VEHICLE_KEYS = "battery tokens max_power"
 
 DEFAULT_MIN_MA = 6_000  # the lowest current IEC 61851 can signal
@@ -54,6 +55,7 @@ CLOUD_LINK = Link(
     answer_s=60,
     lease_ends_with_transaction=False,
     settle_s=15,
+    stores_schedules=True,
 )
 # A limit goes out as soon as the charger's poll is open and lies over its start power until its own duration is over,
 # session or not. It expires unread after the slack less 5 s, so the lease never begins later than that. Short, because
@@ -66,8 +68,10 @@ ONSITE_LINK = Link(
     answer_s=20,
     lease_ends_with_transaction=False,
     settle_s=10,
+    stores_schedules=True,
 )
 
+_CHANNELS = {"ocpp": 'listen = "0.0.0.0:8887"', "open_platform": "the customer's consent"}
 _EVSE_NUMBER = re.compile(r"[1-9][0-9]{0,2}")
 _LONGEST_TOKEN = 36  # IdTokenType of OCPP 2.0.1
 _LONGEST_NAME = 128
@@ -85,6 +89,7 @@ class Stations:
     links: set[str | None] = field(
         default_factory=set
     )  # to the Open Platform, right or wrong; None: not readable
+    led: dict[StationId, Table] = field(default_factory=dict)  # by OCPP, and their open_platform table
 
 
 def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Stations:
@@ -94,17 +99,20 @@ def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Station
     owners: dict[tuple[str, str], str] = {}
     for name, table in tables:
         station = StationId(name)
-        link, autostart = CLOUD_LINK, False
-        if (ocpp := table.table("ocpp", OCPP_LINK_KEYS)) is not None:
-            stations.ocpp[station] = _ocpp_station(ocpp, station, base)
-            link = OCPP_LINK
+        link, companion, autostart = CLOUD_LINK, None, False
         if (platform := table.table("open_platform", OPEN_PLATFORM_LINK_KEYS)) is not None:
             autostart = platform.optional("autostart", flag, False)
             kind = platform.required("link", one_of("cloud", "onsite"), '"cloud"')
             stations.links.add(kind)
             if kind == "onsite":
                 link = ONSITE_LINK
-            _read_platform_station(platform, kind, station, owners, stations)
+            _read_platform_station(platform, kind, station, owners, stations, led="ocpp" in table)
+        if (ocpp := table.table("ocpp", OCPP_LINK_KEYS)) is not None:
+            stations.ocpp[station] = read_ocpp_station(ocpp, station, base)
+            if platform is not None:
+                companion = link.channel
+                stations.led[station] = platform
+            link = OCPP_LINK
         _note_channels(root, table, name)
         if "circuit" not in table:
             table.note("circuit", "is missing", 'name the circuit that feeds this station, or "site"')
@@ -113,7 +121,7 @@ def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Station
         fallback_ma = table.required(
             "fallback", current_ma, '"6 A", what each EVSE may draw alone; "0 A" pauses'
         )
-        _read_evses(_Box(station, table, circuit, fallback_ma, link, autostart), stations)
+        _read_evses(_Box(station, table, circuit, fallback_ma, link, companion, autostart), stations)
     return stations
 
 
@@ -148,50 +156,36 @@ def read_vehicles(root: Table) -> dict[VehicleId, Vehicle]:
 
 
 def _note_channels(root: Table, table: Table, name: str) -> None:
-    """One channel per station, and the channel itself configured."""
-    match "ocpp" in table, "open_platform" in table:
-        case False, False:
-            table.findings.note(
-                table.path,
-                "no channel reaches this station",
-                f'add ocpp = {{ password_file = "{name}.secret" }}'
-                ' or open_platform = { device_id = "...", link = "cloud" }',
-            )
-        case True, True:
-            table.findings.not_yet(
-                (*table.path, "open_platform"), "two channels to one station come later: keep one"
-            )
-        case has_ocpp, _:
-            key, example = (
-                ("ocpp", 'listen = "0.0.0.0:8887"')
-                if has_ocpp
-                else ("open_platform", "the customer's consent")
-            )
-            if key not in root:
-                table.note(key, f"there is no [{key}] table", f"add [{key}] with {example}")
-
-
-def _ocpp_station(table: Table, station: StationId, base: Path) -> OcppStation:
-    insecure = table.optional("allow_insecure", flag, False)
-    password = table.optional("password_file", secret(base), None)
-    if insecure and "password_file" in table:
-        table.note("allow_insecure", "contradicts password_file", "keep password_file only")
-    elif not insecure and "password_file" not in table:
-        table.note(
-            "password_file",
-            "is missing",
-            f'write password_file = "{station}.secret", or allow_insecure = true on a network of its own',
+    """One channel per station or both, and each channel itself configured."""
+    if "ocpp" not in table and "open_platform" not in table:
+        table.findings.note(
+            table.path,
+            "no channel reaches this station",
+            f'add ocpp = {{ password_file = "{name}.secret" }}'
+            ' or open_platform = { device_id = "...", link = "cloud" }',
         )
-    version = table.optional("version", one_of("1.6", "2.0.1", "2.1"), None)
-    if version not in (None, "1.6"):
-        table.findings.not_yet((*table.path, "version"), 'write "1.6"')
-    return OcppStation(station, password, insecure, version)
+    for key, example in _CHANNELS.items():
+        if key in table and key not in root:
+            table.note(key, f"there is no [{key}] table", f"add [{key}] with {example}")
 
 
 def _read_platform_station(
-    table: Table, link: str | None, station: StationId, owners: dict[tuple[str, str], str], stations: Stations
+    table: Table,
+    link: str | None,
+    station: StationId,
+    owners: dict[tuple[str, str], str],
+    stations: Stations,
+    *,
+    led: bool,
 ) -> None:
-    """`owners`: the station that has each device id and each serial number already."""
+    """`owners`: the station that has each device id and each serial number already. `led`: by OCPP."""
+    permit = table.optional("permit", one_or_more_of(PERMITS, "permission", '["start"]'), frozenset())
+    if not led and "permit" in table:
+        table.note(
+            "permit", "means something beside ocpp only: without it everything is permitted", "remove it"
+        )
+    if led and "autostart" in table:
+        table.note("autostart", "belongs to a station without ocpp, which starts sessions here", "remove it")
     mine = {"cloud": ("device_id",), "onsite": ("serial", "model")}
     for other, keys in mine.items():
         for key in keys:
@@ -201,13 +195,13 @@ def _read_platform_station(
         device = table.required("device_id", text, '"dvc_1"')
         if device is not None:
             _note_twice(table, "device_id", device, station, owners)
-            stations.cloud[station] = CloudStation(station, device)
+            stations.cloud[station] = CloudStation(station, device, permit)
     elif link == "onsite":
         serial = table.required("serial", _printed, '"TP-1", as printed on the charger')
         model = table.required("model", _printed, '"TP-AC22"')
         if serial is not None and model is not None:
             _note_twice(table, "serial", serial, station, owners)
-            stations.onsite[station] = OnsiteStation(station, serial, model)
+            stations.onsite[station] = OnsiteStation(station, serial, model, permit)
 
 
 def _note_twice(
@@ -238,6 +232,7 @@ class _Box:
     circuit: str | None
     fallback_ma: int | None
     link: Link
+    companion: str | None
     autostart: bool
 
 
@@ -297,6 +292,7 @@ def _evse(number: str, table: Table, box: _Box) -> Evse | None:
         link=box.link,
         step_ma=step_ma,
         autostart=box.autostart,
+        companion=box.companion,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.core.model import CircuitId, MeterId, MeterRole, PerPhase, Site, StationId
+from controller.core.readings import Readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class MeterConfig:
     """How to reach and read one meter. `kind` names a file in drivers/modbus; whether it exists is checked
     there.
 
+    host, port: on a serial line (transport "rtu") the path of the device and 0; baud, parity and stop_bits count there only.
     phases: the grid phase (0, 1, 2) each of the meter's inputs hangs on, as in `Evse.phases`.
     """
 
@@ -32,16 +34,37 @@ class MeterConfig:
     invert: bool
     ct_ratio: float
     phases: tuple[int, ...]
+    transport: str = "tcp"  # or "rtu+tcp", "rtu"
+    baud: int = 9600
+    parity: str = "N"
+    stop_bits: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class OcppStation:
-    """`password` None exactly when `allow_insecure`; `version` None = negotiated."""
+    """`password` None only when `allow_insecure`, or with certificates; `version` None = negotiated; `security_profile`: the
+    least it may come with; `allow_from`: addresses and networks it may come from, empty = any; `assume_version`: it may
+    come without naming a version."""
 
     station: StationId
     password: str | None = field(repr=False)
     allow_insecure: bool
     version: str | None
+    security_profile: int = 0
+    allow_from: tuple[str, ...] = ()
+    assume_version: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OcppTls:
+    """`client_ca`: who may sign certificates of stations. `legacy_rsa`: ciphers for the first TLS generation too."""
+
+    host: str
+    port: int
+    cert: Path
+    key: Path
+    client_ca: Path | None
+    legacy_rsa: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +72,20 @@ class OcppConfig:
     host: str
     port: int  # 0: the system picks a free one
     stations: Mapping[StationId, OcppStation]
+    tls: OcppTls | None = None
+    needs_proof: bool = (
+        True  # a station without a passed `depot qualify` counts at its maximum while out of reach
+    )
+    offline_tokens: str = "list"  # who may charge while we are out of reach: list, anyone or nobody
 
 
 @dataclass(frozen=True, slots=True)
 class CloudStation:
+    """permit: what the platform may do beside OCPP (stations.PERMITS); without OCPP it may do everything."""
+
     station: StationId
     device_id: str
+    permit: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +101,12 @@ class CloudConfig:
 
 @dataclass(frozen=True, slots=True)
 class OnsiteStation:
-    """A charger that will register with us: only this serial number and model are let in."""
+    """A charger that will register with us: only this serial number and model are let in. `permit`: as above."""
 
     station: StationId
     serial: str
     model: str
+    permit: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +139,7 @@ class OpenPlatformConfig:
     purposes: frozenset[str]
     cloud: CloudConfig | None
     onsite: OnsiteConfig | None
+    readings: Readings = field(default_factory=Readings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +151,22 @@ class Config:
     open_platform: OpenPlatformConfig | None
     storage_path: Path
     control_socket: Path
+    production: bool = False  # no door for compliance tests
+
+    @property
+    def readings(self) -> Readings:
+        """How the gaps of the Open Platform's documentation are read here."""
+        return Readings() if self.open_platform is None else self.open_platform.readings
+
+    @property
+    def permits(self) -> Mapping[StationId, frozenset[str]]:
+        """What the Open Platform may do at the stations that OCPP leads."""
+        platform = self.open_platform
+        if platform is None or self.ocpp is None:
+            return {}
+        channels = [channel for channel in (platform.cloud, platform.onsite) if channel is not None]
+        stations = [station for channel in channels for station in channel.stations.values()]
+        return {each.station: each.permit for each in stations if each.station in self.ocpp.stations}
 
 
 @dataclass(frozen=True, slots=True)

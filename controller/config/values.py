@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -20,9 +20,6 @@ HIGHEST_CURRENT_MA = 2_000_000
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,48}")
 _LISTEN = re.compile(r"(?P<host>[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
-_METER_TCP = re.compile(
-    r"tcp://(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/(?P<unit>[0-9]{1,3})"
-)
 
 
 class Wrong(Exception):
@@ -99,6 +96,20 @@ def one_of(*choices: str) -> Callable[[object], str]:
         if word not in choices:
             raise Wrong(f"{quoted(word)} is not known here", nearest(word, choices, _choose(choices)))
         return word
+
+    return read
+
+
+def one_or_more_of(known: Sequence[str], kind: str, example: str) -> Callable[[object], frozenset[str]]:
+    def read(value: object) -> frozenset[str]:
+        words = texts(value)
+        if not words:
+            raise Wrong("an empty list allows nothing", f"list what is agreed to, like {example}")
+        for word in words:
+            if word not in known:
+                advice = nearest(word, known, f"known {kind}s: {', '.join(known)}")
+                raise Wrong(f"{quoted(word)} is not a {kind}", advice)
+        return frozenset(words)
 
     return read
 
@@ -249,29 +260,6 @@ def listen(value: object) -> tuple[str, int]:
     if match is None or int(match["port"]) > 65535:
         raise Wrong(f"{shown(value)} is not an address to listen on", 'write "0.0.0.0:8887" or ":8887"')
     return match["host"].strip("[]") or "0.0.0.0", int(match["port"])
-
-
-def meter_address(value: object) -> tuple[str, int, int]:
-    """ "tcp://10.0.4.20:502/1" as (host, port, unit id); the port may be left out (502)."""
-    written = text(value)
-    if written.startswith("rtu://"):
-        raise Wrong(
-            "serial lines (rtu://) are not available yet", "reach the meter through a Modbus TCP gateway"
-        )
-    match = _METER_TCP.fullmatch(written)
-    if match is None:
-        raise Wrong(
-            f"{quoted(written)} is not a meter address",
-            'write "tcp://HOST:PORT/UNIT", like "tcp://10.0.4.20:502/1"',
-        )
-    port, unit = int(match["port"] or 502), int(match["unit"])
-    if not 0 < port <= 65535:
-        raise Wrong(
-            f"port {port} does not exist", "Modbus TCP listens on port 502 unless the device says otherwise"
-        )
-    if unit > 255:
-        raise Wrong(f"unit id {unit} does not exist", "Modbus unit ids go from 0 to 255")
-    return match["host"].strip("[]"), port, unit
 
 
 def base_url(value: object) -> str:

@@ -34,11 +34,15 @@ from controller.core.model import (
     Quality,
     Site,
     StationId,
+    family_of,
 )
+from controller.core.trouble import Trouble
 
 SAMPLE_FRESH_S = 30.0
 UNKNOWN: PerPhase[int | None] = PerPhase(None, None, None)
-RECENT_S = 15.0  # the least drawn of late looks back this far
+FEED_MA = -500  # below this a vehicle feeds back; above it a meter trembles around zero
+# the least drawn of late looks back this far: shorter than background.EVIDENCE_S, or a rise of ours would pass for load
+RECENT_S = 10.0
 
 
 def to_grid(evse: Evse, conductors: PerPhase[int | None]) -> PerPhase[int | None]:
@@ -49,43 +53,107 @@ def to_grid(evse: Evse, conductors: PerPhase[int | None]) -> PerPhase[int | None
     return PerPhase(*values)
 
 
+def highest_ma(current_ma: PerPhase[int | None]) -> int | None:
+    return max((value for value in current_ma if value is not None), default=None)
+
+
 @dataclass(slots=True)
-class EvseBelief:
-    evse: Evse
-    state: EvseState = EvseState.UNAVAILABLE
+class Beside:
+    """What the companion channel says of an EVSE that another channel leads. `fault`: told by its state alone."""
+
+    state: EvseState | None = None
     fault: str | None = None
     sample: EvseSample | None = None
-    current_ma: PerPhase[int | None] = UNKNOWN
-    recent: deque[tuple[float, PerPhase[int | None]]] = field(default_factory=deque)
 
     def fresh(self, now_s: float) -> EvseSample | None:
         sample = self.sample
         return sample if sample is not None and now_s - sample.taken_s <= SAMPLE_FRESH_S else None
 
+    def feeds_back(self, now_s: float) -> bool:
+        """It says so, and measures it."""
+        sample = self.fresh(now_s) if self.state is EvseState.DISCHARGING else None
+        return sample is not None and sample.power_w is not None and sample.power_w < 0
+
+
+@dataclass(slots=True)
+class EvseBelief:
+    """`wished`: somebody wants the vehicle that is plugged in, or the next one, to charge."""
+
+    evse: Evse
+    state: EvseState = EvseState.UNAVAILABLE
+    fault: str | None = None
+    sample: EvseSample | None = None
+    current_ma: PerPhase[int | None] = UNKNOWN
+    flow_ma: int | None = None  # what flows out most (below zero), or in least, of that
+    recent: deque[tuple[float, PerPhase[int | None]]] = field(default_factory=deque)
+    beside: Beside = field(default_factory=Beside)
+    wished: bool = False
+    may_feed_until_s: float = float("-inf")  # an ordered discharge ends by then at the latest
+    offers_discharge: bool = False  # over the channel that leads
+
+    def fresh(self, now_s: float) -> EvseSample | None:
+        sample = self.sample
+        return sample if sample is not None and now_s - sample.taken_s <= SAMPLE_FRESH_S else None
+
+    def see(self, sample: EvseSample | None, current_ma: PerPhase[int | None]) -> None:
+        """The newest sample, and its currents on the phases of the grid."""
+        self.sample, self.current_ma = sample, current_ma
+        self.flow_ma = min((value for value in current_ma if value is not None), default=None)
+
+    def feeds_back(self, now_s: float) -> bool:
+        """Power flows out of the vehicle, as far as we know."""
+        if self.state is EvseState.DISCHARGING or self.beside.state is EvseState.DISCHARGING:
+            return True
+        return self.flow_ma is not None and self.flow_ma < FEED_MA and self.fresh(now_s) is not None
+
+    def may_feed_back(self, now_s: float) -> bool:
+        """Perhaps power flows out of the vehicle, unseen: it did when last seen, or a discharge was ordered."""
+        if self.flow_ma is not None and self.flow_ma < FEED_MA:
+            return True
+        return now_s < self.may_feed_until_s or self.feeds_back(now_s)
+
     def highest_ma(self, now_s: float) -> int | None:
         """The highest measured phase current, None while nothing fresh is known."""
         if self.fresh(now_s) is None:
             return None
-        known = [value for value in self.current_ma if value is not None]
-        return max(known, default=None)
+        return highest_ma(self.current_ma)
 
 
 @dataclass(slots=True)
 class StationBelief:
+    """`lead`: the family of the channel that leads; `connected`: that one is up. `booted_by`: who introduced it."""
+
     id: StationId
+    lead: str
     channels: dict[str, str] = field(default_factory=dict)  # channel -> peer
+    connected: bool = False
     identity: str = ""
-    down_since_s: float | None = None
+    firmware: str = ""
+    booted_by: str = ""
     reason: str = "never connected"
+
+    def leads(self, channel: str) -> bool:
+        return family_of(channel) == self.lead
+
+    def reached_over(self, channel: str) -> bool:
+        return any(family_of(known) == family_of(channel) for known in self.channels)
 
 
 @dataclass(slots=True)
 class MeterBelief:
     reading: MeterReading | None = None
     error: str | None = None
+    failed: str | None = None  # the kind of `error`
+    errors: int = 0  # since the start
 
     def age_s(self, now_s: float) -> float | None:
         return None if self.reading is None else max(0.0, now_s - self.reading.taken_s)
+
+
+def _remember(evse: EvseBelief, taken_s: float, current_ma: PerPhase[int | None]) -> None:
+    evse.recent.append((taken_s, current_ma))
+    while evse.recent[0][0] < taken_s - RECENT_S:
+        evse.recent.popleft()
 
 
 class Belief:
@@ -96,12 +164,14 @@ class Belief:
         self._grid = grid
         self.evses: dict[EvseId, EvseBelief] = {evse.id: EvseBelief(evse) for evse in site.evses.values()}
         self.stations: dict[StationId, StationBelief] = {
-            evse.station: StationBelief(evse.station) for evse in site.evses.values()
+            evse.station: StationBelief(evse.station, family_of(evse.link.channel))
+            for evse in site.evses.values()
         }
         self.meters: dict[MeterId, MeterBelief] = {meter: MeterBelief() for meter in site.meters}
         self.channels: dict[str, ChannelChanged] = {}
         self.refused: dict[tuple[str, str], tuple[AccessRefused, float]] = {}
         self.faults: dict[tuple[StationId, EvseId | None, str], str] = {}  # running ones, with their text
+        self.trouble = Trouble()
         self.backgrounds: dict[CircuitId, Background] = {
             circuit.id: Background(circuit, site.meters[circuit.meter].stale_after_s)
             for circuit in site.circuits.values()
@@ -112,10 +182,20 @@ class Belief:
         }
 
     def connected(self, evse: EvseId) -> bool:
-        return bool(self.stations[self._site.evses[evse].station].channels)
+        """Whether the channel that leads the EVSE is up."""
+        return self.stations[self._site.evses[evse].station].connected
+
+    def reached_over(self, evse: EvseId, channel: str) -> bool:
+        return self.stations[self._site.evses[evse].station].reached_over(channel)
 
     def state(self, evse: EvseId) -> EvseState:
-        return self.evses[evse].state if self.connected(evse) else EvseState.OFFLINE
+        """As the leading channel says; only that power flows back is taken from its companion too."""
+        if not self.connected(evse):
+            return EvseState.OFFLINE
+        known = self.evses[evse]
+        broken = known.state in (EvseState.FAULTED, EvseState.UNAVAILABLE)
+        feeds_back = known.beside.state is EvseState.DISCHARGING and not broken
+        return EvseState.DISCHARGING if feeds_back else known.state
 
     # --- facts --------------------------------------------------------------------------------------------------
 
@@ -125,7 +205,7 @@ class Belief:
         if meter is None or (meter.reading is not None and fact.taken_s <= meter.reading.taken_s):
             return 0
         before = fact if meter.reading is None else meter.reading
-        meter.reading, meter.error = fact, None
+        meter.reading, meter.error, meter.failed = fact, None, None
         for circuit in self._circuits_of[fact.meter]:
             self.backgrounds[circuit].fold(
                 fact.taken_s, fact.current_ma, self._bounds(circuit, fact.taken_s, commitments)
@@ -135,48 +215,133 @@ class Belief:
         )
 
     def meter_failed(self, fact: MeterFailed) -> None:
-        if fact.meter in self.meters:
-            self.meters[fact.meter].error = fact.text
+        if (meter := self.meters.get(fact.meter)) is not None:
+            meter.error, meter.failed, meter.errors = fact.text, fact.kind, meter.errors + 1
 
-    def link_up(self, fact: LinkUp) -> None:
-        if fact.station in self.stations:
-            station = self.stations[fact.station]
+    def link_up(self, fact: LinkUp, now_s: float) -> None:
+        station = self.stations.get(fact.station)
+        if station is not None:
             station.channels[fact.channel] = fact.peer
-            station.down_since_s = None
+            station.connected |= station.leads(fact.channel)
+            self.trouble.link_up(fact.station, fact.channel, now_s)
 
     def link_down(self, fact: LinkDown, now_s: float) -> None:
-        if fact.station in self.stations:
-            station = self.stations[fact.station]
-            station.channels.pop(fact.channel, None)
-            if not station.channels:
-                station.down_since_s, station.reason = now_s, fact.reason
+        station = self.stations.get(fact.station)
+        if station is None:
+            return
+        if station.channels.pop(fact.channel, None) is not None:
+            self.trouble.link_down(fact.station, fact.channel, fact.reason, now_s)
+        station.connected = station.reached_over(station.lead)
+        if station.leads(fact.channel) and not station.connected:
+            station.reason = fact.reason
+        if not station.leads(fact.channel):
+            self._forget_beside(fact.station)
+        else:
+            self._forget_offers(fact.station)
 
-    def booted(self, fact: StationBooted) -> None:
-        if fact.station in self.stations:
-            parts = (fact.vendor, fact.model, fact.firmware)
-            self.stations[fact.station].identity = " ".join(part for part in parts if part)
+    def _forget_offers(self, station: StationId) -> None:
+        for evse in self.evses.values():
+            evse.offers_discharge = evse.offers_discharge and evse.evse.station != station
 
-    def status(self, fact: StatusChanged) -> None:
-        if fact.evse in self.evses:
-            evse = self.evses[fact.evse]
-            evse.state, evse.fault = fact.state, fact.fault
+    def booted(self, fact: StationBooted) -> bool:
+        """Whether this is who the station is: a companion's word counts until the leading channel has said it."""
+        station = self.stations.get(fact.station)
+        if station is None:
+            return True
+        if not station.leads(fact.channel) and station.leads(station.booted_by):
+            return False
+        station.identity = " ".join(part for part in (fact.vendor, fact.model, fact.firmware) if part)
+        station.firmware, station.booted_by = fact.firmware, fact.channel
+        if station.leads(fact.channel):
+            self._forget_offers(fact.station)
+        return True
 
-    def fault(self, fact: FaultReported) -> None:
+    def status(self, fact: StatusChanged, now_s: float) -> None:
+        evse = self.evses.get(fact.evse)
+        if evse is None:
+            return
+        if fact.state is EvseState.AVAILABLE and evse.state is not EvseState.AVAILABLE:
+            evse.wished = False  # the vehicle left
+        elif fact.state is EvseState.PREPARING and evse.state in (
+            EvseState.AVAILABLE,
+            EvseState.UNAVAILABLE,
+        ):
+            evse.wished = evse.wished or evse.evse.autostart
+        if fact.fault is not None and fact.fault != evse.fault:
+            self._note_fault(evse.evse.station, fact.fault, now_s)
+        evse.state, evse.fault = fact.state, fact.fault
+
+    def status_beside(self, fact: StatusChanged, now_s: float) -> None:
+        """The companion's state makes no session; a fault it shows is one of the station's."""
+        known = self.evses[fact.evse]
+        station, beside = known.evse.station, known.beside
+        if known.sample is beside.sample and fact.state is not EvseState.DISCHARGING:
+            known.see(None, UNKNOWN)  # what it showed of the discharge is over
+        beside.state = fact.state
+        if beside.fault is not None and beside.fault != fact.fault:
+            self.faults.pop((station, fact.evse, beside.fault), None)
+            beside.fault = None
+        code = fact.fault
+        if code is not None and (station, fact.evse, code) not in self.faults:
+            self.faults[station, fact.evse, code] = f"over {fact.channel}"
+            beside.fault = code
+            self._note_fault(station, code, now_s)
+
+    def charge_wished(self, station: StationId) -> None:
+        """A driver presented a good token: whoever is plugged in there should begin soon."""
+        for evse in self.evses.values():
+            if evse.evse.station == station and evse.state is EvseState.PREPARING:
+                evse.wished = True
+
+    def fault(self, fact: FaultReported, now_s: float) -> None:
         key = (fact.station, fact.evse, fact.code)
         if fact.active and fact.station in self.stations:
             self.faults[key] = fact.text
+            self.trouble.fault(fact.station, fact.code, self.stations[fact.station].firmware, now_s)
         else:
             self.faults.pop(key, None)
 
-    def evse_sample(self, fact: EvseSample) -> None:
+    def evse_sample(self, fact: EvseSample) -> int | None:
+        """Returns the highest phase current in it; None when it comes too late."""
         evse = self.evses.get(fact.evse)
-        if evse is None or (evse.sample is not None and fact.taken_s < evse.sample.taken_s):
-            return
-        evse.sample = fact
-        evse.current_ma = to_grid(evse.evse, fact.current_ma)
-        evse.recent.append((fact.taken_s, evse.current_ma))
-        while evse.recent[0][0] < fact.taken_s - RECENT_S:
-            evse.recent.popleft()
+        if evse is None:
+            return None
+        current_ma = to_grid(evse.evse, fact.current_ma)
+        highest = highest_ma(current_ma)
+        if evse.beside.feeds_back(fact.taken_s):  # the companion sees more of that; this remains evidence
+            _remember(evse, fact.taken_s, current_ma)
+            return highest
+        if evse.sample is not None and fact.taken_s < evse.sample.taken_s:
+            return None
+        evse.see(fact, current_ma)
+        _remember(evse, fact.taken_s, current_ma)
+        return highest
+
+    def sample_beside(self, fact: EvseSample) -> int | None:
+        """Returns as `evse_sample`. What flows back is taken as the EVSE's own; the rest is evidence."""
+        evse = self.evses[fact.evse]
+        beside = evse.beside
+        if beside.sample is not None and fact.taken_s < beside.sample.taken_s:
+            return None
+        beside.sample = fact
+        current_ma = to_grid(evse.evse, fact.current_ma)
+        if beside.feeds_back(fact.taken_s):
+            evse.see(fact, current_ma)
+            _remember(evse, fact.taken_s, current_ma)
+        return highest_ma(current_ma)
+
+    def _note_fault(self, station: StationId, said: str, now_s: float) -> None:
+        """`said` may go on after the code: "GroundFailure: L2"."""
+        code = said.removeprefix("station: ").partition(" ")[0].rstrip(":,;")
+        self.trouble.fault(station, code, self.stations[station].firmware, now_s)
+
+    def _forget_beside(self, station: StationId) -> None:
+        """Over a link that is gone nothing is known any more."""
+        for evse in self.evses.values():
+            if evse.evse.station == station:
+                if evse.beside.fault is not None:
+                    self.faults.pop((station, evse.evse.id, evse.beside.fault), None)
+                evse.beside = Beside()
 
     def access_refused(self, fact: AccessRefused, now_s: float) -> None:
         self.refused[(fact.channel, fact.identity)] = (fact, now_s)
@@ -190,20 +355,34 @@ class Belief:
         age = belief.age_s(now_s)
         if age is None:
             return Quality.BAD
-        return Quality.GOOD if age <= self._site.meters[meter].stale_after_s else Quality.STALE
+        if age <= self._site.meters[meter].stale_after_s:
+            return Quality.GOOD
+        return {"stuck": Quality.STUCK, "nonsense": Quality.BAD}.get(belief.failed or "", Quality.STALE)
 
     def _bounds(self, circuit: CircuitId, now_s: float, commitments: Commitments) -> Bounds:
         """What our EVSEs below the circuit drew at least of late, and may draw at most right now."""
-        least, most = [0, 0, 0], [0, 0, 0]
+        least, most, since_s = [0, 0, 0], [0, 0, 0], now_s - RECENT_S
         for evse_id in self._grid.below[circuit]:
             belief = self.evses[evse_id]
             allowed = commitments.accounts[evse_id].allowed_ma(now_s)
-            fresh = belief.fresh(now_s)
-            recent = [current for at, current in belief.recent if at >= now_s - RECENT_S] if fresh else []
+            feeds = belief.may_feed_back(now_s)
+            recent = (
+                [current for at, current in belief.recent if at >= since_s] if belief.fresh(now_s) else []
+            )
             for phase in belief.evse.phases:
-                seen = [current[phase] for current in recent]
-                known = [value for value in seen if value is not None]
-                if known and len(known) == len(seen):
-                    least[phase] += min(known)  # below zero while a vehicle feeds back
-                most[phase] += max([allowed, *known])
+                low, high, gaps = None, allowed, False
+                for current in recent:
+                    value = current[phase]
+                    if value is None:
+                        gaps = True
+                        continue
+                    if low is None or value < low:
+                        low = value
+                    if value > high:
+                        high = value
+                if low is not None and not gaps:
+                    least[phase] += low  # below zero while a vehicle feeds back
+                elif feeds:  # unseen: whatever it relieves the meter of must not look like room
+                    least[phase] -= belief.evse.max_ma
+                most[phase] += high
         return Bounds(PerPhase(*least), PerPhase(*most))

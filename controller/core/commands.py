@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.core.model import Departure, EvseId, Schedule, StationId, VehicleId
+from controller.core.model import (
+    Departure,
+    EvseId,
+    FlexAction,
+    IdToken,
+    Ordered,
+    Schedule,
+    StationId,
+    VehicleId,
+)
 
 # --- commands -------------------------------------------------------------------------------------------------
 
@@ -92,8 +101,20 @@ class UpgradeFirmware:
     url: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoreTokens:
+    """Have the station keep the whole local list of id tokens, for when we are gone. `version` counts the changes of
+    the book. How it gets there (full, differential, in pieces) is the driver's business."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    version: int
+    tokens: tuple[IdToken, ...]
+
+
 Steering = SetLimit | StartCharging | StopCharging | StartDischarge  # moves energy: drivers hurry
-Care = StoreSchedule | DropSchedule | UpgradeFirmware  # in its own time
+Care = StoreSchedule | DropSchedule | UpgradeFirmware | StoreTokens  # in its own time
 Command = Steering | Care
 
 # --- ledger entries -------------------------------------------------------------------------------------------
@@ -197,6 +218,45 @@ class RecordSaved:
     register_end_wh: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSaved:
+    """`version`: of the book with this change in it."""
+
+    token: IdToken
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedSaved:
+    evse: EvseId
+    ordered: Ordered
+
+
+@dataclass(frozen=True, slots=True)
+class FlexSaved:
+    """All flexibility actions that run now."""
+
+    actions: tuple[FlexAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QualificationSaved:
+    """The newest proof of a station with one firmware."""
+
+    station: StationId
+    firmware: str
+    at: datetime
+    by: str
+    passed: bool
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenForgotten:
+    token: str
+    version: int
+
+
 Entry = (
     SessionSaved
     | CeilingSaved
@@ -208,4 +268,9 @@ Entry = (
     | Audited
     | StationSaved
     | RecordSaved
+    | TokenSaved
+    | TokenForgotten
+    | QualificationSaved
+    | OrderedSaved
+    | FlexSaved
 )

@@ -6,6 +6,12 @@ The one book that safety rests on. It never believes more than was acknowledged:
 - after an acknowledged decrease the old current counts on for the settling time of its
   link, which a vehicle may take to follow;
 - a command without an answer counts as carried out *and* as not carried out.
+
+A vehicle that feeds back frees no room here, however well it is measured. What others were raised into that room would
+hold for their lease and slack (160 s to 17 min) and for as long as a decrease takes to be sent, answered and followed;
+the discharge can be trusted for no time at all: a plug, a relay or the vehicle ends it without a word, within a second.
+So a discharging EVSE counts at what it may draw once it charges again (its floor, or a lease not yet over), never
+below; what it feeds back is only kept apart from the building's load (`belief`, `background`).
 """
 
 from __future__ import annotations
@@ -55,10 +61,14 @@ class Account:
     wrote_s: float = float("-inf")
     refused_s: float = float("-inf")
     refusals: int = 0
+    proven: bool = False  # a person saw it fall to its fallback, with this firmware
+    alone: bool = True  # nothing was acknowledged since its link came up
 
     def floor_ma(self) -> int:
-        """What it does alone."""
-        return self.evse.max_ma if self.fallback_ma is None else self.fallback_ma
+        """What it does alone. While it answers us a fallback that it has only promised counts too: what it makes of it
+        then is measured."""
+        doubtful = self.evse.link.needs_proof and self.alone and not self.proven
+        return self.evse.max_ma if self.fallback_ma is None or doubtful else self.fallback_ma
 
     def firm_ma(self, now_s: float) -> int:
         """The part of the commitment that no command of ours can lower now."""
@@ -137,10 +147,12 @@ class Commitments:
         superseded = [sent.limit_ma for sent in account.sent if sent.sent_s <= entry.sent_s]
         superseded += [hold.current_ma for hold in account.holds if hold.firm and hold.sent_s <= entry.sent_s]
         superseded.append(account.accepted_now_ma(now_s) or account.floor_ma())
+        if account.alone:
+            superseded.append(account.floor_ma())
         account.sent = [sent for sent in account.sent if sent.sent_s > entry.sent_s]
         account.holds = [hold for hold in account.holds if not hold.firm or hold.sent_s > entry.sent_s]
         account.accepted_ma, account.accepted_until_s = entry.limit_ma, entry.until_s
-        account.refusals = 0
+        account.refusals, account.alone = 0, False
         account.settle(max(superseded), entry.limit_ma, now_s)
         return account.evse.id
 
@@ -175,8 +187,16 @@ class Commitments:
         """The station stored its fallback (None: it would not). A lower floor counts after the settling time."""
         account = self.accounts[evse]
         before_ma = account.floor_ma()
-        account.fallback_ma = limit_ma
+        account.fallback_ma, account.alone = limit_ma, False
         account.settle(before_ma, account.floor_ma(), now_s)
+
+    def lost_sight(self, evse: EvseId) -> None:
+        """The link is down: what it does now nobody sees."""
+        self.accounts[evse].alone = True
+
+    def proven(self, evse: EvseId, proven: bool) -> None:
+        """Whether the station's present firmware was seen to fall to its fallback by itself."""
+        self.accounts[evse].proven = proven
 
     def known(self, evse: EvseId, limit_ma: int) -> None:
         """After a restart: the station has had this fallback all along, so nothing has to settle."""

@@ -7,8 +7,10 @@ raising   4 limits to send, by commitments   5 alarms, orders, picture.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
+from controller.core import discharge
 from controller.core.allocator import Demand, Grant, allocate
 from controller.core.background import Assumed, Sight
 from controller.core.commands import (
@@ -20,11 +22,13 @@ from controller.core.commands import (
 from controller.core.demand import NO_WISH, demand_of
 from controller.core.dispatch import Target, Write, committed_ma, dispatch, silent
 from controller.core.evidence import evidence
-from controller.core.model import CircuitId, Moment
+from controller.core.model import CircuitId, Moment, StationId
+from controller.core.outlive import unsaved
+from controller.core.readiness import HELD, unheld, upgrades, with_campaign
 from controller.core.snapshot import Snapshot
 from controller.core.starts import starts_and_stops
 from controller.core.state import State
-from controller.core.supervisor import conditions
+from controller.core.supervisor import conditions, orphans
 from controller.core.view import picture
 
 CEILING_REVIEW_S = 900.0  # ceilings in the ledger are lowered this often, all in one commit
@@ -46,6 +50,7 @@ def decide(state: State, now: Moment) -> Decision:
         state.commitments.lost(command, now_s)
     state.commitments.expire(now_s)
     state.flex.expire(now_s)
+    discharge.review(state, now)
     assumed = {circuit: track.assumed(now_s) for circuit, track in state.belief.backgrounds.items()}
     sights = _sights(state, assumed)
     lower_ma, raise_ma = _rooms(state, assumed)
@@ -61,10 +66,16 @@ def decide(state: State, now: Moment) -> Decision:
     targets = [
         _target(state, demand, target[demand.evse], ceiling[demand.evse], sights)
         for demand in demands
-        if _is_served(state, demand)
+        if _is_served(state, demand, now_s)
     ]
     writes = dispatch(state.grid, state.commitments, targets, raise_ma, now_s)
-    commands = [*starts_and_stops(state, now_s), *_limits(state, writes, entries, now_s)]
+    commands: list[Command] = [
+        *upgrades(state, entries, now),
+        *unheld(state, starts_and_stops(state, now_s)),
+        *_limits(state, writes, entries, now_s),
+        *state.lists.due(state.tokens, _reached(state), state.next_command, now_s),
+        *state.stored.due(state.schedules, state.next_command),
+    ]
     committed = committed_ma(state.grid, state.commitments, now_s)
     found = conditions(
         state.site,
@@ -76,10 +87,18 @@ def decide(state: State, now: Moment) -> Decision:
         committed,
         now,
     )
-    entries += state.alarms.update(found, now)
+    entries += state.alarms.update(
+        chain(found, orphans(state.sessions, now), state.campaigns.conditions()), now
+    )
     entries += _review_ceilings(state, now_s)
-    state.orders.tick(evidence(state, now_s), now)
-    return Decision(tuple(commands), tuple(entries), picture(state, assumed, sights, committed, now))
+    entries += state.orders.tick(evidence(state, now_s), now)
+    entries += unsaved(state, now)
+    shown = with_campaign(state, picture(state, assumed, sights, committed, now), now_s)
+    return Decision(tuple(commands), tuple(entries), shown)
+
+
+def _reached(state: State) -> set[StationId]:
+    return {evse.station for evse in state.site.evses.values() if state.belief.connected(evse.id)}
 
 
 def _close_overdue(state: State, now: Moment) -> list[Entry]:
@@ -141,15 +160,21 @@ def _demands(state: State, sights: Mapping[CircuitId, Sight], now_s: float) -> t
                 now_s,
             )
         )
+        if discharge.in_hand(state, evse.id, now_s):
+            demands[-1] = replace(demands[-1], cap_ma=0, cap_why="discharging")
     return demands, state.grid.sums(away)
 
 
-def _is_served(state: State, demand: Demand) -> bool:
-    """Only a running transaction takes limits; without one the stored fallback rules."""
-    if demand.evse in state.sessions.running and state.memory[demand.evse].discharge is None:
+def _is_served(state: State, demand: Demand, now_s: float) -> bool:
+    """Only a running transaction that charges takes limits; else, or in an upgrade, the stored fallback rules."""
+    memory, held = state.memory[demand.evse], state.campaigns.holds(state.site.evses[demand.evse].station)
+    discharges = discharge.in_hand(state, demand.evse, now_s) and not discharge.ends_by_limit(
+        state, demand.evse
+    )
+    proof = now_s < memory.held_until_s
+    if demand.evse in state.sessions.running and not held and not discharges and not proof:
         return True
-    memory = state.memory[demand.evse]
-    memory.grant_ma, memory.bound_by = 0, demand.cap_why
+    memory.grant_ma, memory.bound_by = 0, HELD if held else demand.cap_why
     return False
 
 

@@ -7,8 +7,8 @@ from operator import itemgetter
 
 from controller.core.allocator import Demand
 from controller.core.commitments import Account
-from controller.core.model import EvseState, Site, Wish
-from controller.core.sessions import Session
+from controller.core.model import EvseState, Ordered, Site, Wish
+from controller.core.sessions import REFUSED, Session
 from controller.core.units import current_for_power_ma
 
 NO_WISH = Wish()
@@ -27,6 +27,23 @@ class Desk:
     stop: bool = False
     manual: bool = False  # started or resumed by hand: schedules do not hold it back
 
+    def ordered(self) -> Ordered:
+        return Ordered(
+            self.paused,
+            self.limit_ma,
+            self.stop_energy_wh,
+            self.stop_soc,
+            self.stop_after_s,
+            self.stop,
+            self.manual,
+        )
+
+    def take(self, ordered: Ordered) -> None:
+        """As it was before a restart."""
+        self.paused, self.limit_ma, self.manual = ordered.paused, ordered.limit_ma, ordered.manual
+        self.stop_energy_wh, self.stop_soc = ordered.stop_energy_wh, ordered.stop_soc
+        self.stop_after_s, self.stop = ordered.stop_after_s, ordered.stop
+
     def clear(self) -> None:
         self.paused = self.manual = self.stop = False
         self.stop_energy_wh = self.stop_soc = self.stop_after_s = None
@@ -35,6 +52,8 @@ class Desk:
         """Why the session should end now, or None."""
         if self.stop:
             return "operator"
+        if REFUSED in session.marks:
+            return "token not accepted"
         if self.stop_energy_wh is not None and session.energy_wh >= self.stop_energy_wh:
             return "energy reached"
         if self.stop_soc is not None and session.soc is not None and session.soc >= self.stop_soc:

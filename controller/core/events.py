@@ -15,7 +15,10 @@ from controller.core.model import (
     Departure,
     EvseId,
     EvseState,
+    FlexAction,
+    IdToken,
     MeterId,
+    Ordered,
     PerPhase,
     Plan,
     Schedule,
@@ -36,11 +39,13 @@ class MeterReading:
     voltage_mv: PerPhase[int | None]
     import_wh: int | None = None
     export_wh: int | None = None
+    latency_ms: int | None = None  # how long the device took to tell it
 
 
 @dataclass(frozen=True, slots=True)
 class MeterFailed:
-    """A poll gave no usable sample. `kind`: unreachable, refused or nonsense (drivers.errors)."""
+    """A poll gave no usable sample. `kind`: unreachable, refused or nonsense (drivers.errors); "stuck" is a meter that
+    answers, always the same."""
 
     meter: MeterId
     kind: str
@@ -85,6 +90,15 @@ class FallbackStored:
     evse: EvseId
     channel: str
     limit_ma: int
+
+
+@dataclass(frozen=True, slots=True)
+class DischargeOffered:
+    """The station says that it can feed power back when its leading channel asks for it (OCPP 2.1, V2X). It holds until
+    the link goes or the station boots."""
+
+    evse: EvseId
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,20 @@ class TransactionStarted:
     started: datetime
     offline: bool = False
     inferred: bool = False  # no start message; concluded from status or samples
+    marks: tuple[str, ...] = ()  # what was odd about the message, for the session's marks
+    unsure: bool = False  # not even its number is certain: counts only where no session runs
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionIdentified:
+    """An id token for a transaction that runs already (OCPP 2.x: energy may flow before the driver is known); the answer
+    of apply is a Verdict."""
+
+    evse: EvseId
+    channel: str
+    transaction: str
+    token: str
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +188,16 @@ class TransactionEnded:
     ended: datetime
     token: str | None = None
     offline: bool = False
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionMeasured:
+    """A register value of a transaction that is over already (closing values that came late)."""
+
+    station: StationId
+    transaction: str
+    register_wh: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +260,27 @@ class FirmwareReported:
     status: str
     progress_pct: int | None = None
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """Something about keys, certificates or tampering: said by the station, or done with it. `kind` as in the list of
+    security events of OCPP, or ours."""
+
+    station: StationId
+    channel: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationAsked:
+    """Somebody had the station asked something beside control (restart, unlock, variables, logs ...), and what it said."""
+
+    by: str
+    station: StationId
+    action: str
+    outcome: str
 
 
 # --- what became of our commands ------------------------------------------------------------------------------
@@ -378,6 +437,40 @@ class DepartureSet:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSet:
+    """This id token is known from now on, or known better."""
+
+    by: str
+    token: IdToken
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRemoved:
+    by: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationQualified:
+    """The guided proof on site has ended. `findings`: one line per check, in their order."""
+
+    by: str
+    station: StationId
+    firmware: str
+    passed: bool
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalHeld:
+    """For a proof: no limit goes to this EVSE until `until_s` (monotonic), so that its lease runs out."""
+
+    by: str
+    evse: EvseId
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanReady:
     plan: Plan
 
@@ -416,12 +509,55 @@ class SessionRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderedRestored:
+    evse: EvseId
+    ordered: Ordered
+
+
+@dataclass(frozen=True, slots=True)
+class FlexRestored:
+    actions: tuple[FlexAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QualificationRestored:
+    station: StationId
+    firmware: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokensRestored:
+    """The book of id tokens, and how often it has changed so far."""
+
+    tokens: tuple[IdToken, ...]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedRestored:
     """A transaction that was closed before the last stop; `told`: the station said so. Its repeats change nothing."""
 
     evse: EvseId
     transaction: str
     told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanRestored:
+    """A stop whose start is still looked for; its transaction is one of those restored as closed."""
+
+    session: str
+    evse: EvseId
+    transaction: str
+    token: str | None
+    started: datetime
+    ended: datetime
+    register_start_wh: int | None
+    register_wh: int | None
+    energy_wh: int
+    reason: str | None
+    marks: tuple[str, ...]
 
 
 Event = (
@@ -432,16 +568,21 @@ Event = (
     | StationBooted
     | FallbackStored
     | FallbackRefused
+    | DischargeOffered
     | StatusChanged
     | EvseSample
     | TokenPresented
     | TransactionStarted
+    | TransactionIdentified
     | TransactionEnded
+    | TransactionMeasured
     | AccessRefused
     | ChannelChanged
     | FaultReported
     | RecordReceived
     | FirmwareReported
+    | SecurityEvent
+    | StationAsked
     | CommandSent
     | CommandAccepted
     | CommandRefused
@@ -460,9 +601,18 @@ Event = (
     | ScheduleSet
     | ScheduleCleared
     | DepartureSet
+    | TokenSet
+    | TokenRemoved
+    | StationQualified
+    | RenewalHeld
     | PlanReady
     | FallbackRestored
     | CeilingRestored
     | SessionRestored
     | ClosedRestored
+    | OrphanRestored
+    | TokensRestored
+    | QualificationRestored
+    | OrderedRestored
+    | FlexRestored
 )

@@ -24,6 +24,7 @@ def evidence(state: State, now_s: float) -> Callable[[Order], Evidence]:
             grant_ma=memory.grant_ma,
             feeding_back=belief.state is EvseState.DISCHARGING
             or (sample is not None and sample.power_w is not None and sample.power_w < 0),
+            feed_measured=sample is not None and sample.power_w is not None and sample.power_w < 0,
         )
 
     return look

@@ -47,6 +47,11 @@ def number_of(evse: EvseId) -> int:
     return int(evse.rpartition("/")[2])
 
 
+def family_of(channel: str) -> str:
+    """The channel without the version it speaks: "ocpp1.6" and "ocpp2.0.1" are both "ocpp"."""
+    return channel.rstrip("0123456789.")
+
+
 class Moment(NamedTuple):
     """The time of a decision. `mono_s` drives ages, leases and time-outs; `utc` drives schedules and stamps.
 
@@ -84,11 +89,30 @@ class Verdict(StrEnum):
     CONCURRENT_TX = "ConcurrentTx"
 
 
+@dataclass(frozen=True, slots=True)
+class IdToken:
+    """What a driver may present (OCPP 2.0.1 IdTokenType), and what we know of it. Compared without regard to case.
+
+    group: tokens of one group may end each other's transactions. expires: aware; None = never. concurrent: may charge at
+    several stations at once (a depot's master card).
+    """
+
+    id: str
+    group: str | None = None
+    expires: datetime | None = None
+    blocked: bool = False
+    vehicle: VehicleId | None = None
+    concurrent: bool = False
+    configured: bool = False  # comes from [vehicle.*] of the config
+    note: str = ""
+
+
 class Quality(StrEnum):
     """How far a value can be trusted; it travels with the value."""
 
     GOOD = "good"
     STALE = "stale"
+    STUCK = "stuck"  # it answers, always the same
     BAD = "bad"
     SUBSTITUTED = "substituted"
 
@@ -125,9 +149,12 @@ class Link:
                    that end on whole minutes)
     raise_gap_s    shortest time between two raises (or renewals) of one EVSE
     answer_s       a command without an answer after this long counts as lost
+    needs_proof    without a passed qualification (`depot qualify`) a station that is out of reach counts at its hardware
+                   maximum, whatever it has accepted to store
     settle_s       how long the old current may still flow after the station said yes: 5 s of IEC 61851-1 for the
                    vehicle and some for the station (peers C4); longer where the channel itself is slow
     lease_ends_with_transaction   the limit dies with its transaction (OCPP TxProfile); else it stays till it expires
+    stores_schedules   the station can keep a customer's schedule and run it alone (StoreSchedule)
     """
 
     channel: str
@@ -137,6 +164,8 @@ class Link:
     answer_s: float
     lease_ends_with_transaction: bool = True
     settle_s: float = 8.0
+    needs_proof: bool = False
+    stores_schedules: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +190,10 @@ class Evse:
     companion: str | None = (
         None  # a second channel to the same station, for what the first cannot do (discharge)
     )
+
+    @property
+    def discharge_channel(self) -> str:
+        return self.companion or self.link.channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +292,40 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedBack:
+    """What a schedule wants discharged (V2G): at most `power_w` (positive) until `until`, not below `min_soc` per cent."""
+
+    schedule: str
+    power_w: int
+    until: datetime
+    min_soc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What an operator has ordered for one EVSE and not lifted yet. stop_after_s: counted from the session's start."""
+
+    paused: bool = False
+    limit_ma: int | None = None
+    stop_energy_wh: int | None = None
+    stop_soc: int | None = None
+    stop_after_s: float | None = None
+    stop: bool = False
+    manual: bool = False  # started or resumed by hand: schedules do not hold it back
+
+
+@dataclass(frozen=True, slots=True)
+class FlexAction:
+    """A flexibility action as it outlives a restart."""
+
+    circuit: CircuitId
+    order: str
+    by: str
+    percent: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """A planner's advice for one EVSE: how much at most, how urgent, why. Advice, never law.
 
@@ -271,6 +338,18 @@ class Wish:
     rank: float = 0.0
     why: str = ""
     short_wh: int | None = None  # expected to be missing at departure
+    feed_back: FeedBack | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What would make a vehicle readier: the energy it brings, and what that energy costs where a price is known."""
+
+    evse: EvseId
+    kind: str  # "circuit": 1 A more, "later": leave later
+    text: str
+    gain_wh: int
+    cost_micro: int | None = None  # millionths of the currency
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,3 +357,16 @@ class Plan:
     made: datetime
     by: str  # "rules", "horizon"
     wishes: Mapping[EvseId, Wish]
+    why: str = ""  # why it was not the horizon that made it
+    slots: tuple[datetime, ...] = ()  # starts of the slots of the series below, and the end of the last
+    evses_w: Mapping[EvseId, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # charging positive, feeding back negative
+    site_w: tuple[int, ...] = ()  # expected at the grid connection, import positive
+    battery_w: int | None = (
+        None  # set-point of the stationary battery now, charging positive; None = no battery
+    )
+    ready_pct: Mapping[EvseId, int] = field(
+        default_factory=dict
+    )  # how sure, where departures have been learned
+    remedies: tuple[Remedy, ...] = ()

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controller.core.commands import Audited
 from controller.core.model import EvseId, Moment
 from controller.core.snapshot import OrderView
 
 GIVE_UP_S = 120.0
 KEEP_S = 300.0  # a finished order stays visible this long
 IDLE_MA = 500  # below this nothing is charging
+EVIDENCED = ("flex", "discharge")
 NO_COMMAND_S = 4.0  # an order that needs no command (the limit is lower already) is judged after this
 
 
@@ -30,6 +32,7 @@ class Evidence:
     bound_by: str
     grant_ma: int | None
     feeding_back: bool = False
+    feed_measured: bool = False  # by a sample that says so, not by a state
     within_flex: bool | None = (
         None  # all EVSEs below a circuit obey its flexibility action; None: not all known
     )
@@ -62,13 +65,19 @@ class Order:
         self.outcome, self.reason, self.ended_s = outcome, reason, now.mono_s
 
 
+def _evidence_row(order: Order, now: Moment) -> Audited:
+    stages = ", ".join(f"{name} {at.isoformat(timespec='milliseconds')}" for name, at in order.stages)
+    told = f"{order.text}: {stages or 'nothing reached'}; {order.outcome}"
+    return Audited(now.utc, "depot", f"{order.kind}-evidence", order.evse, told)
+
+
 def _is_applied(order: Order, seen: Evidence) -> bool:
     quiet = seen.current_ma is not None and seen.current_ma <= IDLE_MA
     match order.kind:
         case "start":
             return seen.session
         case "stop":
-            return not seen.session
+            return not seen.session and not seen.feeding_back
         case "pause":
             return seen.suspended or quiet or not seen.session
         case "resume":
@@ -90,6 +99,8 @@ def _is_measured(order: Order, seen: Evidence) -> bool:
             return seen.current_ma is not None and seen.current_ma > IDLE_MA
         case "stop" | "pause":
             return seen.current_ma is None or seen.current_ma <= IDLE_MA
+        case "discharge":
+            return seen.feed_measured
         case _:
             return _is_applied(order, seen)
 
@@ -137,13 +148,18 @@ class Orders:
         for order in self._with(command):
             order.end("failed", now, f"no answer: {reason}")
 
-    def tick(self, look: Callable[[Order], Evidence], now: Moment) -> None:
-        """Advance by evidence, give up on what stays unconfirmed, forget what is long done."""
+    def tick(self, look: Callable[[Order], Evidence], now: Moment) -> list[Audited]:
+        """Advance by evidence, give up on what stays unconfirmed, forget what is long done. Returns the evidence rows of
+        orders that others may be paid for."""
+        rows: list[Audited] = []
         for order in list(self._orders.values()):
             if order.outcome is None:
                 self._advance(order, look(order), now)
+                if order.outcome is not None and order.kind in EVIDENCED:
+                    rows.append(_evidence_row(order, now))
             elif order.ended_s is not None and now.mono_s > order.ended_s + KEEP_S:
                 del self._orders[order.id]
+        return rows
 
     def _advance(self, order: Order, seen: Evidence, now: Moment) -> None:
         waited_s = now.mono_s - order.since_s
@@ -157,6 +173,9 @@ class Orders:
             if order.kind == "start" and seen.grant_ma == 0:
                 order.end("done", now, f"started, waiting: {seen.bound_by}")
                 return
+        if order.kind == "resume" and seen.grant_ma == 0 and waited_s > 2 * NO_COMMAND_S:
+            order.end("done", now, f"resumed, waiting: {seen.bound_by}")
+            return
         if order.kind == "limit" and order.command is None and not seen.session and waited_s > NO_COMMAND_S:
             order.end("done", now, "applies to the next session")
         elif waited_s > GIVE_UP_S:

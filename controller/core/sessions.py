@@ -8,6 +8,7 @@ inferred thing is a mark. Energy is the sum of positive register differences tha
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,12 +16,15 @@ from controller.core.commands import RecordSaved, SessionSaved
 from controller.core.events import (
     ClosedRestored,
     EvseSample,
+    OrphanRestored,
     RecordReceived,
     SessionRestored,
     TransactionEnded,
+    TransactionIdentified,
+    TransactionMeasured,
     TransactionStarted,
 )
-from controller.core.model import EvseId, Moment, Site, StationId, VehicleId, evse_id, station_of
+from controller.core.model import EvseId, Moment, Site, StationId, VehicleId, Verdict, evse_id, station_of
 
 SAVE_EVERY_S = (
     300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
@@ -30,6 +34,13 @@ RECORD_APART_S = 600.0  # a record further from every session than this belongs 
 CLOSED_KEPT = (
     500  # ended sessions that late records and repeated messages are compared with: days of a full depot
 )
+ORPHANS_KEPT = 50
+CLOSING_S = 120.0  # closing values tell what flowed this long after the stop at most
+NO_TRANSACTION = ("-1", "0", "unknown")  # what a station says that never learnt its transaction's number
+REFUSED = "token-refused"
+ORPHAN, MATCHED = "orphan-stop", "matched"  # a stop whose start nobody knows; it has come since
+FEED_W = -100  # standby and rounding do not count
+FED_BACK = "discharge"  # energy went the other way: none of it is charged energy; the charger's record has it
 MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
 
 
@@ -79,9 +90,13 @@ class Session:
 class Sessions:
     """The running session of each EVSE. Methods return the ledger entries that the fact caused."""
 
-    def __init__(self, site: Site, boot: str) -> None:
+    def __init__(
+        self, site: Site, boot: str, vehicle_of: Callable[[str | None], VehicleId | None] | None = None
+    ) -> None:
+        """`vehicle_of` knows more tokens than the site's own."""
         self._site = site
         self._boot = boot
+        self._vehicle_of = vehicle_of or site.vehicle_of
         self._count = 0
         self.running: dict[EvseId, Session] = {}
         self._past: dict[str, Session] = {}  # replayed while a newer one runs, by station/transaction
@@ -89,6 +104,10 @@ class Sessions:
         self._closed: dict[tuple[StationId, str], bool] = {}
         self._ended: deque[Session] = deque(maxlen=CLOSED_KEPT)
         self._available_since_s: dict[EvseId, float] = {}
+        self.orphans: dict[tuple[StationId, str], Session] = {}  # stops whose start is still looked for
+        self._last_known: dict[
+            EvseId, tuple[int, datetime]
+        ] = {}  # register between sessions, and when it was so
 
     def restore(self, fact: SessionRestored, now: Moment) -> None:
         self.running[fact.evse] = Session(
@@ -96,7 +115,7 @@ class Sessions:
             evse=fact.evse,
             transaction=fact.transaction,
             token=fact.token,
-            vehicle=self._site.vehicle_of(fact.token),
+            vehicle=self._vehicle_of(fact.token),
             started=fact.started,
             started_s=now.mono_s - max(0.0, (now.utc - fact.started).total_seconds()),
             energy_wh=fact.energy_wh,
@@ -109,11 +128,35 @@ class Sessions:
     def restore_closed(self, fact: ClosedRestored) -> None:
         self._remember_closed(station_of(fact.evse), fact.transaction, told=fact.told)
 
+    def restore_orphan(self, fact: OrphanRestored) -> None:
+        self._keep_orphan(
+            station_of(fact.evse),
+            Session(
+                id=fact.session,
+                evse=fact.evse,
+                transaction=fact.transaction,
+                token=fact.token,
+                vehicle=self._vehicle_of(fact.token),
+                started=fact.started,
+                started_s=float("-inf"),
+                energy_wh=fact.energy_wh,
+                register_start_wh=fact.register_start_wh,
+                register_wh=fact.register_wh,
+                ended=fact.ended,
+                stop_reason=fact.reason,
+                marks=fact.marks,
+            ),
+        )
+
     def start(self, fact: TransactionStarted, now: Moment) -> list[SessionSaved]:
         assert fact.transaction is not None, "the runtime numbers transactions before the core sees them"
         current = self.running.get(fact.evse)
         if current is not None and current.transaction == fact.transaction:
-            return []  # the same message again
+            return self._named(current, fact.token)  # the same message again, perhaps with the driver by now
+        if current is not None and fact.unsure:
+            return []
+        if (orphan := self.orphans.pop((station_of(fact.evse), fact.transaction), None)) is not None:
+            return [self._matched(fact, orphan)]
         past = f"{fact.evse}|{fact.transaction}"
         if past in self._past or (station_of(fact.evse), fact.transaction) in self._closed:
             return []
@@ -123,7 +166,7 @@ class Sessions:
             evse=fact.evse,
             transaction=fact.transaction,
             token=fact.token,
-            vehicle=self._site.vehicle_of(fact.token),
+            vehicle=self._vehicle_of(fact.token),
             started=fact.started,
             started_s=now.mono_s,
             register_start_wh=fact.register_wh,
@@ -135,6 +178,7 @@ class Sessions:
             session = session.marked("start-inferred")
         if fact.offline:
             session = session.marked("offline")
+        session = session.marked(*fact.marks)
         saved = []
         if current is not None and fact.offline and fact.started < current.started:
             self._past[past] = session  # an old story told late: the vehicle on the EVSE is another one
@@ -145,42 +189,159 @@ class Sessions:
         saved.append(self._entry(session))
         return saved
 
+    def continued(self, fact: TransactionStarted) -> str | None:
+        """The transaction of the running session, if this start, which a driver concluded from what flows, only finds
+        it again: the driver is new (we restarted, or its channel was off meanwhile) and the register goes on."""
+        session = self.running.get(fact.evse)
+        if session is None or not fact.inferred or fact.offline:
+            return None
+        if fact.register_wh is None:  # a discharge: export has no place in the import register
+            return session.transaction if session.register_wh is None else None
+        return session.transaction if fact.register_wh >= (session.register_wh or 0) else None
+
+    def identify(self, fact: TransactionIdentified, verdict: Verdict) -> list[SessionSaved]:
+        """Whose session it is, where nobody knew; one that has a driver keeps it (the other token may end it)."""
+        session = self.running.get(fact.evse)
+        if session is None or session.transaction != fact.transaction or session.token is not None:
+            return []
+        if verdict is not Verdict.ACCEPTED and not fact.offline:
+            session = session.marked(REFUSED)
+        return self._named(session, fact.token)
+
+    def _named(self, session: Session, token: str | None) -> list[SessionSaved]:
+        if token is None or session.token is not None:
+            return []
+        named = replace(session, token=token, vehicle=self._vehicle_of(token))
+        self.running[session.evse] = named
+        return [self._entry(named)]
+
     def end(self, fact: TransactionEnded, now: Moment) -> list[SessionSaved]:
         """Closes the session the stop belongs to; one that fits nothing is kept as an orphan."""
         if self._closed.get((fact.station, fact.transaction)):
             return []
-        self._remember_closed(fact.station, fact.transaction, told=True)
-        for evse, session in self.running.items():
-            if session.transaction == fact.transaction and self._site.evses[evse].station == fact.station:
-                session = session.with_register(fact.register_wh, now.mono_s, self._max_w(evse, fact.offline))
-                return [
-                    self._close(session, fact.ended, fact.reason, now, *(["offline"] if fact.offline else []))
-                ]
+        session = self._meant(fact)
+        if session is None:
+            self._remember_closed(fact.station, fact.transaction, told=True)
+            return [self._past_end(fact) or self._orphan(fact)]
+        if session.transaction != fact.transaction:
+            session = session.marked("stop-correlated")
+            self._remember_closed(fact.station, session.transaction, told=True)
+        if fact.transaction not in NO_TRANSACTION:
+            self._remember_closed(fact.station, fact.transaction, told=True)
+        session = session.with_register(
+            fact.register_wh, now.mono_s, self._max_w(session.evse, fact.offline)
+        ).marked(*fact.marks)
+        return [self._close(session, fact.ended, fact.reason, now, *(["offline"] if fact.offline else []))]
+
+    def _meant(self, fact: TransactionEnded) -> Session | None:
+        """The running session of this transaction. A stop that cannot name it (the station never learnt the number, rows
+        8 and 11) means the one whose register goes on to the stop's, if there is just one."""
+        running = [s for s in self.running.values() if self._site.evses[s.evse].station == fact.station]
+        for session in running:
+            if session.transaction == fact.transaction:
+                return session
+        if fact.transaction not in NO_TRANSACTION or fact.register_wh is None:
+            return None
+        fitting = [
+            session
+            for session in running
+            if fact.evse in (None, session.evse)
+            and session.started <= fact.ended
+            and session.register_wh is not None
+            and session.register_wh <= fact.register_wh
+            and fact.register_wh - session.register_wh
+            <= self._possible_wh(session.evse, (fact.ended - session.started).total_seconds())
+        ]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _past_end(self, fact: TransactionEnded) -> SessionSaved | None:
+        """The end of a session that was replayed while a newer one runs."""
         for key, session in self._past.items():
-            if (
-                session.transaction == fact.transaction
-                and self._site.evses[session.evse].station == fact.station
-            ):
+            station = self._site.evses[session.evse].station
+            if session.transaction == fact.transaction and station == fact.station:
                 del self._past[key]
-                done = session.with_register(fact.register_wh, now.mono_s, float("inf"))
-                return [self._entry(replace(done, ended=fact.ended, stop_reason=fact.reason))]
-        evse = fact.evse or next(
-            (e.id for e in self._site.evses.values() if e.station == fact.station), evse_id(fact.station, 1)
-        )
+                done = session.with_register(fact.register_wh, 0.0, float("inf")).marked(*fact.marks)
+                return self._entry(replace(done, ended=fact.ended, stop_reason=fact.reason))
+        return None
+
+    def _orphan(self, fact: TransactionEnded) -> SessionSaved:
+        """A stop without a start. Where the station has one EVSE, its last register tells what was charged meanwhile."""
+        own = [evse.id for evse in self._site.evses.values() if evse.station == fact.station]
+        evse = fact.evse or (own[0] if own else evse_id(fact.station, 1))
         orphan = Session(
             id=f"orphan-{fact.station}-{fact.transaction}-{int(fact.ended.timestamp())}",
             evse=evse,
             transaction=fact.transaction,
             token=fact.token,
-            vehicle=self._site.vehicle_of(fact.token),
+            vehicle=self._vehicle_of(fact.token),
             started=fact.ended,
-            started_s=now.mono_s,
+            started_s=float("-inf"),
             register_wh=fact.register_wh,
             ended=fact.ended,
             stop_reason=fact.reason,
-            marks=("orphan-stop",),
+            marks=(ORPHAN, *fact.marks),
         )
-        return [self._entry(orphan)]
+        if fact.evse is not None or len(own) == 1:
+            orphan = self._with_start(orphan, self._last_known.get(evse))
+        self._keep_orphan(fact.station, orphan)
+        return self._entry(orphan)
+
+    def _keep_orphan(self, station: StationId, orphan: Session) -> None:
+        self.orphans[station, orphan.transaction] = orphan
+        while len(self.orphans) > ORPHANS_KEPT:
+            del self.orphans[next(iter(self.orphans))]
+
+    def _with_start(self, orphan: Session, last: tuple[int, datetime] | None) -> Session:
+        """The session began after what we last saw of the EVSE, with that register."""
+        if last is None or orphan.register_wh is None or orphan.ended is None or last[1] > orphan.ended:
+            return orphan
+        register_wh, seen = last
+        energy_wh = orphan.register_wh - register_wh
+        if not 0 < energy_wh <= self._possible_wh(orphan.evse, (orphan.ended - seen).total_seconds()):
+            return orphan
+        found = replace(orphan, started=seen, register_start_wh=register_wh, energy_wh=energy_wh)
+        return found.marked("start-inferred")
+
+    def _matched(self, fact: TransactionStarted, orphan: Session) -> SessionSaved:
+        """The start of a stop that came before it."""
+        energy_wh = 0
+        if fact.register_wh is not None and orphan.register_wh is not None:
+            energy_wh = max(0, orphan.register_wh - fact.register_wh)
+        whole = replace(
+            orphan,
+            evse=fact.evse,
+            token=fact.token or orphan.token,
+            vehicle=self._vehicle_of(fact.token or orphan.token),
+            started=min(fact.started, orphan.ended or fact.started),
+            register_start_wh=fact.register_wh,
+            energy_wh=energy_wh,
+        )
+        return self._entry(whole.marked(MATCHED, *fact.marks))
+
+    def closing(self, fact: TransactionMeasured) -> list[SessionSaved]:
+        """A closing value that came after the stop: it corrects its own session and touches no other (row 44)."""
+        for index, session in enumerate(self._ended):
+            if (
+                session.transaction != fact.transaction
+                or self._site.evses[session.evse].station != fact.station
+            ):
+                continue
+            before_wh = session.register_wh
+            if before_wh is None or session.ended is None or fact.register_wh <= before_wh:
+                return []
+            grown_wh = fact.register_wh - before_wh
+            if grown_wh > self._possible_wh(session.evse, CLOSING_S):
+                return []
+            late = replace(
+                session, register_wh=fact.register_wh, energy_wh=session.energy_wh + grown_wh
+            ).marked("late-value")
+            self._ended[index] = late
+            return [self._entry(late)]
+        return []
+
+    def refuse(self, evse: EvseId) -> None:
+        """The running session has a token that may not charge."""
+        self.running[evse] = self.running[evse].marked(REFUSED)
 
     def reconcile(self, fact: RecordReceived) -> RecordSaved:
         """The charger's own record beside the session it belongs to: the one on its EVSE that overlaps it most."""
@@ -195,7 +356,7 @@ class Sessions:
             started=fact.started,
             ended=fact.ended,
             energy_wh=fact.energy_wh,
-            gap_wh=None if best is None else fact.energy_wh - best.energy_wh,
+            gap_wh=None if best is None or FED_BACK in best.marks else fact.energy_wh - best.energy_wh,
             register_start_wh=fact.register_start_wh,
             register_end_wh=fact.register_end_wh,
         )
@@ -203,10 +364,14 @@ class Sessions:
     def sample(self, fact: EvseSample, now: Moment) -> list[SessionSaved]:
         session = self.running.get(fact.evse)
         if session is None:
+            if fact.register_wh is not None:
+                self._last_known[fact.evse] = (fact.register_wh, now.utc)
             return []
         session = session.with_register(fact.register_wh, now.mono_s, self._max_w(fact.evse, False))
         if fact.soc is not None:
             session = replace(session, soc=fact.soc)
+        if fact.power_w is not None and fact.power_w < FEED_W:
+            session = session.marked(FED_BACK)
         self.running[fact.evse] = session
         return []
 
@@ -237,6 +402,8 @@ class Sessions:
             self.running.pop(session.evse, None)
         self._remember_closed(self._site.evses[session.evse].station, session.transaction, told=False)
         done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks)
+        if done.register_wh is not None and done.ended is not None:
+            self._last_known[done.evse] = (done.register_wh, done.ended)
         self._ended.append(done)
         return self._entry(done)
 
@@ -251,6 +418,10 @@ class Sessions:
             return float("inf")
         unit = self._site.evses[evse]
         return unit.max_ma * self._site.voltage_mv / 1e6 * len(unit.phases)
+
+    def _possible_wh(self, evse: EvseId, seconds: float) -> float:
+        """The most an EVSE can have delivered in that time, with what registers lag behind."""
+        return self._max_w(evse, False) * MAX_POWER_MARGIN * seconds / 3600 + 100
 
     def _entry(self, session: Session) -> SessionSaved:
         return SessionSaved(

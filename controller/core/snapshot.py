@@ -83,6 +83,8 @@ class MeterView:
     current_ma: PerPhase[int | None]
     import_wh: int | None
     error: str | None
+    errors: int = 0  # polls without a usable reading, since the start
+    latency_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,29 @@ class OrderView:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeView:
+    """`state`: waiting, ordered, accepted, downloading, upgrading, done, failed or left (the campaign ended before)."""
+
+    station: StationId
+    state: str
+    progress_pct: int | None
+    text: str  # why it waits, or how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignView:
+    """The firmware campaign that runs or was the last. `state`: running, stopping, done, failed or stopped."""
+
+    order: str
+    by: str
+    version: str
+    state: str
+    text: str
+    started: datetime
+    stations: tuple[UpgradeView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     time: datetime
     site: str
@@ -133,3 +158,4 @@ class Snapshot:
     channels: tuple[ChannelView, ...]
     alarms: tuple[AlarmView, ...]
     orders: tuple[OrderView, ...]
+    campaign: CampaignView | None = None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from controller.core.commands import Command, StartCharging, StartDischarge, StopCharging
+from controller.core import discharge
+from controller.core.commands import Command, StartCharging, StopCharging
 from controller.core.model import Evse, EvseState
 from controller.core.sessions import Session
 from controller.core.state import State
@@ -16,12 +15,15 @@ STOP_RETRY_S = 20.0
 def starts_and_stops(state: State, now_s: float) -> list[Command]:
     commands: list[Command] = []
     for evse in state.site.evses.values():
-        if not state.belief.connected(evse.id):
+        connected = state.belief.connected(evse.id)
+        if not connected and evse.companion is None:
             continue
         session = state.sessions.running.get(evse.id)
-        command = _discharge(state, evse, session, now_s)
-        if command is None:
-            command = _start(state, evse, now_s) if session is None else _stop(state, evse, session, now_s)
+        command = discharge.command_for(state, evse, now_s)
+        if command is None and connected and session is not None:
+            command = _stop(state, evse, session, now_s)
+        elif command is None and connected and not discharge.in_hand(state, evse.id, now_s):
+            command = _start(state, evse, now_s)
         if command is not None:
             state.memory[evse.id].asked_s = now_s
             commands.append(command)
@@ -49,27 +51,3 @@ def _start(state: State, evse: Evse, now_s: float) -> Command | None:
     state.orders.issued(evse.id, name, ("start",))
     fallback_ma = state.commitments.accounts[evse.id].fallback_ma or 0
     return StartCharging(name, evse.id, evse.link.channel, memory.start_token, fallback_ma)
-
-
-def _discharge(state: State, evse: Evse, session: Session | None, now_s: float) -> Command | None:
-    """Sends an ordered discharge once; ends it by a stop when its time is up or the vehicle reached its floor."""
-    memory = state.memory[evse.id]
-    order = memory.discharge
-    if order is None:
-        return None
-    drained = session is not None and session.soc is not None and session.soc <= order.min_soc
-    if now_s >= order.until_s or drained:
-        memory.discharge = None
-        if order.command is None or session is None:
-            return None
-        return StopCharging(
-            state.next_command(), evse.id, evse.link.channel, session.transaction, "discharge over"
-        )
-    if order.command is not None:
-        return None
-    name = state.next_command()
-    memory.discharge = replace(order, command=name)
-    state.orders.issued(evse.id, name, ("discharge",))
-    return StartDischarge(
-        name, evse.id, evse.link.channel, order.power_w, order.until_s - now_s, order.min_soc
-    )

@@ -14,12 +14,17 @@ from controller.core.commands import AlarmSaved
 from controller.core.commitments import Commitments
 from controller.core.grid import PHASE_NAMES, Grid
 from controller.core.model import CircuitId, EvseId, EvseState, Moment, Quality, Site
-from controller.core.sessions import Session
+from controller.core.sessions import Session, Sessions
 from controller.core.snapshot import AlarmView
 
 CLEAR_S = 5.0
 OFFLINE_DELAY_S = 30.0
 REFUSED_SHOWN_S = 600.0
+ORPHAN_SHOWN_S = 86_400.0
+PREPARING_S = 600.0
+SILENT_DELAY_S = 30.0  # one heartbeat of the Open Platform
+PLATFORM = "open-platform/"
+CLUSTER = "fault-cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ def conditions(
     yield from _evses(belief, commitments, sessions, now)
     for (station, evse, code), text in belief.faults.items():
         yield Condition("fault-code", f"{evse or station} {code}", 2, f"{code} {text}".rstrip())
+    yield from _repeated(belief, now)
     for channel in belief.channels.values():
         if channel.state in ("down", "degraded"):
             priority = 2 if channel.state == "down" else 3
@@ -58,6 +64,33 @@ def conditions(
         if now.mono_s - at_s < REFUSED_SHOWN_S:
             text = f"turned away at {refused.channel} from {refused.peer}: {refused.reason}"
             yield Condition("access", identity, 3, text)
+
+
+def orphans(sessions: Sessions, now: Moment) -> Iterator[Condition]:
+    """Stops whose start nobody knows: energy that is booked to no vehicle until a person has looked."""
+    for (station, transaction), orphan in sessions.orphans.items():
+        if orphan.ended is not None and abs((now.utc - orphan.ended).total_seconds()) < ORPHAN_SHOWN_S:
+            text = f"transaction {transaction} ended without a start, {orphan.energy_wh / 1e3:.1f} kWh: see depot sessions"
+            yield Condition("orphan", station, 3, text)
+
+
+def _repeated(belief: Belief, now: Moment) -> Iterator[Condition]:
+    """What no single fact shows: faults of a kind, links that come and go, and chargers that fell silent."""
+    for cluster in belief.trouble.clusters(now.mono_s):
+        builds = sorted({build for build in cluster.stations.values() if build})
+        firmware = f", firmware {', '.join(builds)}" if builds else ""
+        names = ", ".join(sorted(cluster.stations))
+        text = f"{cluster.code} at {len(cluster.stations)} stations within 7 days{firmware}: {names}"
+        yield Condition(CLUSTER, cluster.code, 2, text)
+    for storm in belief.trouble.storms(now.mono_s):
+        text = f"F-0302 reconnect storm: {storm.links} links in 10 min, last over {storm.channel}"
+        yield Condition("fault-code", f"{storm.station} F-0302", 3, text)
+    for silence in belief.trouble.silences():
+        channel = belief.channels.get(silence.channel)
+        is_off = channel is not None and channel.state in ("off", "down")  # then all of them are silent
+        if silence.channel.startswith(PLATFORM) and not is_off:
+            text = f"F-0301 heartbeat lost over {silence.channel}: {silence.reason}"
+            yield Condition("fault-code", f"{silence.station} F-0301", 2, text, SILENT_DELAY_S)
 
 
 def _meters(site: Site, belief: Belief, now: Moment) -> Iterator[Condition]:
@@ -103,12 +136,15 @@ def _evses(
     for evse_id, evse in belief.evses.items():
         account = commitments.accounts[evse_id]
         station = belief.stations[evse.evse.station]
-        if not station.channels:
+        if not station.connected:
             priority = 2 if evse_id in sessions else 3
             kept_ma = account.commitment_ma(now.mono_s)
             text = f"offline ({station.reason}), {kept_ma / 1e3:.0f} A reserved"
             yield Condition("offline", evse_id, priority, text, OFFLINE_DELAY_S)
             continue
+        if account.evse.link.needs_proof and not account.proven:
+            text = f"not proven to fall to its fallback: counts at {evse.evse.max_ma / 1e3:.0f} A while out of reach"
+            yield Condition("unproven", evse.evse.station, 3, text, 60.0)
         if account.fallback_ma is None:
             text = f"fallback not stored: counts at its maximum, {evse.evse.max_ma / 1e3:.0f} A"
             yield Condition("fallback", evse_id, 2, text, 20.0)
@@ -117,6 +153,9 @@ def _evses(
             yield Condition("overdraw", evse_id, 1, text)
         if account.refusals >= 3:
             yield Condition("refuses", evse_id, 2, f"{account.refusals} limits in a row not accepted")
+        if evse.state is EvseState.PREPARING and (evse.wished or evse_id in sessions):
+            text = "in preparing for 10 min with a vehicle that should charge"
+            yield Condition("stuck", evse_id, 2, text, PREPARING_S)
         if evse.state is EvseState.FAULTED:
             yield Condition("fault", evse_id, 2, f"faulted: {evse.fault or 'no code'}")
 
@@ -162,7 +201,7 @@ class Alarms:
         return changed
 
     def views(self) -> tuple[AlarmView, ...]:
-        """Strongest first, then oldest."""
+        """Strongest first, then groups, then oldest."""
         shown = [
             AlarmView(
                 a.saved.id,
@@ -176,4 +215,4 @@ class Alarms:
             for a in self._alarms.values()
             if a.saved is not None
         ]
-        return tuple(sorted(shown, key=lambda view: (view.priority, view.since)))
+        return tuple(sorted(shown, key=lambda view: (view.priority, view.kind != CLUSTER, view.since)))

@@ -96,7 +96,7 @@ def _circuit(
             measured = meter.reading.current_ma
     if load is not None and load.sight is not Sight.CLEAR:
         background = PerPhase(*load.lower_ma)
-        quality = Quality.SUBSTITUTED if quality is Quality.STALE else quality
+        quality = quality if quality is Quality.GOOD or age is None else Quality.SUBSTITUTED
     elif load is not None:
         background = belief.backgrounds[circuit.id].estimate_ma()
     elif circuit.assumed_load_ma is not None:
@@ -142,12 +142,14 @@ def _evse(state: State, evse: Evse, now: Moment) -> EvseView:
     word = state.belief.state(evse.id)
     if word is EvseState.SUSPENDED_EVSE and (known.highest_ma(now_s) or 0) > IDLE_MA:
         word = EvseState.CHARGING  # current is stronger evidence than a late status
+    if state.belief.connected(evse.id) and known.feeds_back(now_s) and word is not EvseState.FAULTED:
+        word = EvseState.DISCHARGING
     accepted_ma = account.accepted_now_ma(now_s)
     return EvseView(
         id=evse.id,
         station=evse.station,
         circuit=evse.circuit,
-        connected=bool(station.channels),
+        connected=station.connected,
         channels=tuple(station.channels) or (evse.link.channel,),
         state=word,
         limit_ma=evse.max_ma,
@@ -185,6 +187,8 @@ def _meters(site: Site, belief: Belief, now_s: float) -> tuple[MeterView, ...]:
                 current_ma=UNKNOWN if good is None else good.current_ma,
                 import_wh=None if reading is None else reading.import_wh,
                 error=known.error,
+                errors=known.errors,
+                latency_ms=None if reading is None else reading.latency_ms,
             )
         )
     return tuple(views)

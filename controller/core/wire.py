@@ -20,6 +20,7 @@ from controller.core.events import Event
 from controller.core.model import EvseState, PerPhase, Quality
 from controller.core.snapshot import (
     AlarmView,
+    CampaignView,
     ChannelView,
     CircuitView,
     EvseView,
@@ -27,6 +28,7 @@ from controller.core.snapshot import (
     OrderView,
     SessionView,
     Snapshot,
+    UpgradeView,
 )
 from controller.core.units import amps
 
@@ -193,6 +195,7 @@ def status(snapshot: Snapshot) -> dict[str, Plain]:
         "channels": [_flat(view) for view in snapshot.channels],
         "alarms": [_alarm_doc(view) for view in snapshot.alarms],
         "orders": [_order_doc(view) for view in snapshot.orders],
+        "campaign": None if snapshot.campaign is None else _campaign_doc(snapshot.campaign),
     }
 
 
@@ -216,6 +219,7 @@ def snapshot_from(doc: Mapping[str, Plain]) -> Snapshot:
             channels=tuple(ChannelView(**_named(ChannelView, each)) for each in doc["channels"]),
             alarms=tuple(_alarm_view(each) for each in doc["alarms"]),
             orders=tuple(_order_view(each) for each in doc["orders"]),
+            campaign=_campaign_view(doc.get("campaign")),
         )
     except KeyError as error:
         raise ValueError(f"status document without {error}") from None
@@ -363,6 +367,8 @@ def _meter_doc(view: MeterView) -> dict[str, Plain]:
         "current_a": _amps_list(view.current_ma),
         "import_wh": view.import_wh,
         "error": view.error,
+        "errors": view.errors,
+        "latency_ms": view.latency_ms,
     }
 
 
@@ -376,6 +382,8 @@ def _meter_view(doc: Mapping[str, Any]) -> MeterView:
         current_ma=_phases_ma(doc["current_a"]),
         import_wh=doc["import_wh"],
         error=doc["error"],
+        errors=doc["errors"],
+        latency_ms=doc["latency_ms"],
     )
 
 
@@ -394,3 +402,17 @@ def _order_doc(view: OrderView) -> dict[str, Plain]:
 def _order_view(doc: Mapping[str, Any]) -> OrderView:
     stages = tuple((str(stage), instant(at)) for stage, at in doc["stages"])
     return OrderView(**{**_named(OrderView, doc), "stages": stages})
+
+
+def _campaign_doc(view: CampaignView) -> dict[str, Plain]:
+    stations = [_flat(each) for each in view.stations]
+    return {**_flat(view), "started": _stamp(view.started), "stations": stations}
+
+
+def _campaign_view(doc: Mapping[str, Any] | None) -> CampaignView | None:
+    """None too where a document is older than campaigns."""
+    if doc is None:
+        return None
+    stations = tuple(UpgradeView(**_named(UpgradeView, each)) for each in doc["stations"])
+    started = instant(doc["started"])
+    return CampaignView(**{**_named(CampaignView, doc), "started": started, "stations": stations})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
+from controller.core import discharge
 from controller.core.commands import Audited
 from controller.core.events import (
     DischargeWished,
@@ -21,9 +21,6 @@ from controller.core.state import Discharge, State
 
 Wished = StartWished | StopWished | PauseWished | ResumeWished | LimitWished | DischargeWished
 
-DISCHARGE_FLOOR_PCT = 20  # nobody is discharged below this, whoever asks (G-14)
-DISCHARGE_S = 3600.0  # a discharge without a duration ends after this (G-14)
-
 
 def apply_wish(state: State, event: Wished, now: Moment) -> Audited:
     """Puts the order on the desk, or refuses it with a reason; either way it is audited."""
@@ -34,31 +31,40 @@ def apply_wish(state: State, event: Wished, now: Moment) -> Audited:
         state.orders.refuse(order, now, reason)
         return Audited(now.utc, event.by, f"{kind}-refused", event.evse, reason)
     desk, memory = state.desks[event.evse], state.memory[event.evse]
+    state.reordered.add(event.evse)
     match event:
         case StartWished():
             desk.paused, desk.manual, desk.stop = False, True, False
             desk.limit_ma = desk.limit_ma if event.limit_ma is None else event.limit_ma
             desk.stop_energy_wh, desk.stop_soc = event.energy_wh, event.soc
             desk.stop_after_s = event.duration_s
-            if event.evse not in state.sessions.running:
-                memory.start_token = event.token or f"DEPOT{state.next_command()}"
+            if memory.discharge is not None:
+                discharge.end(state, event.evse, "start ordered")
+                memory.discharge.resumes, memory.discharge.token = True, event.token
+            elif event.evse not in state.sessions.running:
+                memory.start_token = event.token or state.own_token()
                 memory.asked_s = float("-inf")
+                state.belief.evses[event.evse].wished = True
         case StopWished():
-            memory.discharge = None
-            desk.stop, memory.start_token, memory.asked_s = True, None, float("-inf")
+            discharge.end(state, event.evse, "operator")
+            desk.stop = event.evse in state.sessions.running
+            memory.start_token, memory.asked_s = None, float("-inf")
+            state.belief.evses[event.evse].wished = False
         case PauseWished():
             desk.paused = True
-            if memory.discharge is not None:
-                memory.discharge = replace(memory.discharge, until_s=now.mono_s)
+            discharge.end(state, event.evse, "paused by operator")
         case ResumeWished():
             desk.paused, desk.manual = False, True
         case LimitWished():
             desk.limit_ma = order.limit_ma = event.limit_ma
             order.text = "limit none" if event.limit_ma is None else f"limit {event.limit_ma / 1e3:g} A"
         case DischargeWished():
-            floor_pct = max(DISCHARGE_FLOOR_PCT, event.min_soc or 0)
-            until_s = now.mono_s + (event.duration_s or DISCHARGE_S)
-            memory.discharge = Discharge(event.power_w, floor_pct, until_s)
+            floor_pct = max(discharge.FLOOR_PCT, event.min_soc or 0)
+            until_s = now.mono_s + (event.duration_s or discharge.DEFAULT_S)
+            session = state.sessions.running.get(event.evse)
+            resumes = session is not None or state.site.evses[event.evse].autostart
+            token = None if session is None else session.token
+            memory.discharge = Discharge(event.power_w, floor_pct, until_s, resumes=resumes, token=token)
             order.text = f"discharge {event.power_w / 1e3:g} kW, not below {floor_pct} %"
         case _:
             assert_never(event)
@@ -69,15 +75,28 @@ def apply_wish(state: State, event: Wished, now: Moment) -> Audited:
 def _refusal(state: State, event: Wished) -> str | None:
     if isinstance(event, LimitWished):
         return None  # holds for the next session too, and when the station comes back
+    discharges = state.memory[event.evse].discharge is not None
+    if isinstance(event, StopWished) and discharges:
+        return None  # said as soon as the charger can hear it
     if not state.belief.connected(event.evse):
         return "the station is offline"
     if isinstance(event, DischargeWished):
-        if not state.site.evses[event.evse].link.channel.startswith("open-platform/"):
-            return "discharge needs the Open Platform"
+        channel = discharge.channel_of(state, state.site.evses[event.evse])
+        if channel is None:
+            return "discharge needs the Open Platform, or OCPP 2.1 with V2X"
+        if (lacks := discharge.lacks(state, state.site.evses[event.evse])) is not None:
+            return lacks
+        if not state.belief.reached_over(event.evse, channel):
+            return f"the station is not connected over {channel}"
+        if discharges:
+            return "a discharge is under way; stop it first"
+        flex = state.flex.cap(state.site, state.site.evses[event.evse])
+        if flex is not None and flex[0] == 0:
+            return f"paused: {flex[1]}"
         if state.belief.state(event.evse) in (EvseState.AVAILABLE, EvseState.FAULTED, EvseState.UNAVAILABLE):
             return f"the EVSE is {state.belief.state(event.evse).value}"
         return None
-    if event.evse not in state.sessions.running and not isinstance(event, StartWished):
+    if event.evse not in state.sessions.running and not discharges and not isinstance(event, StartWished):
         return "no session is running"
     return None
 
@@ -90,10 +109,5 @@ def apply_flex(state: State, event: FlexWished, now: Moment) -> Audited:
         state.orders.refuse(order, now, f"no circuit {event.circuit}")
         return Audited(now.utc, event.by, "flex-refused", event.circuit, text)
     state.flex.wish(event, now.mono_s)
-    if event.percent == 0:  # a pause ends discharges too (G-12)
-        for evse in state.grid.below[event.circuit]:
-            running = state.memory[evse].discharge
-            if running is not None:
-                state.memory[evse].discharge = replace(running, until_s=now.mono_s)
     state.orders.open(order, now)
     return Audited(now.utc, event.by, "flex", event.circuit, text)

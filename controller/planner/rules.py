@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controller.core.model import Departure, EvseId, Moment, Plan, Schedule, Site, SlotAction, Wish
+from controller.core.discharge import FLOOR_PCT
+from controller.core.model import Departure, EvseId, FeedBack, Moment, Plan, Schedule, Site, SlotAction, Wish
 from controller.core.planning import PlanRequest, Present
 from controller.core.units import current_for_power_ma, power_for_current_w
 from controller.core.windows import Window, has_charge_window, window_at
@@ -52,17 +53,19 @@ def _wish(
     vehicle: Present | None,
     departure: Departure | None,
 ) -> Wish:
-    cap_ma, why = _window_cap(site, evse, schedules, window_at(schedules, now.utc), now, vehicle)
+    window = window_at(schedules, now.utc)
+    cap_ma, why = _window_cap(site, evse, schedules, window, now, vehicle)
+    feed_back = _feed_back(schedules, window)
     left_wh = None if departure is None else _left_wh(site, departure, vehicle)
     if departure is None or left_wh is None or left_wh <= 0:
-        return Wish(cap_ma=cap_ma, tier=len(BANDS_S), rank=CALM_RANK, why=why)
+        return Wish(cap_ma=cap_ma, tier=len(BANDS_S), rank=CALM_RANK, why=why, feed_back=feed_back)
     unit = site.evses[evse]
     full_w = power_for_current_w(unit.max_ma, site.voltage_mv, len(unit.phases))
     seconds = (departure.at - now.utc).total_seconds()
     laxity_s = seconds - left_wh * 3600 / full_w
     tier = sum(laxity_s >= band for band in BANDS_S)
     short_wh = max(0, int(left_wh - full_w * seconds / 3600))
-    return Wish(cap_ma=cap_ma, tier=tier, rank=laxity_s, why=why, short_wh=short_wh)
+    return Wish(cap_ma, tier, laxity_s, why, short_wh, feed_back)
 
 
 def _window_cap(
@@ -87,6 +90,14 @@ def _window_cap(
     if window.power_limit_w is None:
         return None, ""
     return current_for_power_ma(window.power_limit_w, site.voltage_mv, len(unit.phases)), name
+
+
+def _feed_back(schedules: tuple[Schedule, ...], window: Window | None) -> FeedBack | None:
+    """Never below what the schedule wants in the battery: that serves both readings of `target_soc` (G-11, G-14)."""
+    if window is None or window.action is not SlotAction.DISCHARGE or not window.power_limit_w:
+        return None
+    target = next((s.target_soc for s in schedules if s.id == window.schedule), None)
+    return FeedBack(window.schedule, window.power_limit_w, window.end, max(FLOOR_PCT, target or 0))
 
 
 def _left_wh(site: Site, departure: Departure, vehicle: Present | None) -> int | None:

@@ -1,15 +1,13 @@
 """Polls the site's Modbus meters: one connection and one task per bus, its units one after the other.
 
-Owns the wire (Modbus TCP through pymodbus), the polling grid and the installation's facts: CT ratio, direction,
-phase order. It does not know what a register means (the meter files do) nor what a reading is good for (the core).
+Owns the polling grid, the patience with what does not answer, and what is remembered of a device between polls: where
+its SunSpec models are, and which reads it refuses as too long. It does not know what a register means (the meter files
+do), how a line works (`line`) nor what a reading is good for (the core).
 
 A reading is all blocks of a meter or nothing, stamped with the moment its first request left: its age is never
-flattered. pymodbus accepts short, long and foreign answers and returns exceptions instead of raising them, so every
-answer is checked here. No retries: a lost poll is a lost reading, the next poll is the retry, and a bus that does not
-connect is tried once per poll, for all units that are due.
-
-Source: Modbus Messaging on TCP/IP Implementation Guide V1.0b; Modbus Application Protocol V1.1b3 section 7
-(exceptions); pymodbus 3.16.1 behaviour as measured on loopback (field notes 3.3).
+flattered. No retries: a lost poll is a lost reading, the next poll is the retry, and a bus that does not connect is
+tried once per poll, for all units that are due, and less often the longer it lasts: many gateways take one client, and
+another one may be theirs.
 """
 
 from __future__ import annotations
@@ -18,94 +16,54 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
-from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
+from dataclasses import replace
 
 from controller.core.events import MeterFailed, MeterReading
-from controller.core.model import MeterId, PerPhase
-from controller.core.units import load_ma, load_w, whole
 from controller.ports import Clock, Report
-from drivers.errors import DriverError, Misconfigured, Nonsense, Refused, Unreachable
+from drivers.errors import DriverError, Misconfigured, Nonsense
 from drivers.modbus import find
-from drivers.modbus.registers import READ_HOLDING, Block, Measured, decode, unfit
+from drivers.modbus.device import Device
+from drivers.modbus.installed import MeterSettings, reading
+from drivers.modbus.line import TRANSPORTS, Address, Line
+from drivers.modbus.plausible import Continuity
+from drivers.modbus.registers import decode, unfit
+
+__all__ = ["MeterSettings", "ModbusMeters", "read_once"]
 
 log = logging.getLogger(__name__)
-# Every failure reaches us as an answer or an exception and is logged on change; the library would log each poll.
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
 
 TIMEOUT_S = 0.7  # to connect, and per request: a dead unit must leave room for the others within a 1 s poll
-STUCK_S = (
-    60.0  # real meters jitter in the last digit; the same bits for a minute under load are a hung gateway
-)
+RETRY_FIRST_S, RETRY_MOST_S = 0.5, 5.0  # between two attempts to connect, doubled with each
+MOST_SKIPPED = 4  # a silent unit among others is left out for so many points of its grid at most
+# real meters jitter in the last digit; the same bits for a minute under load are a hung gateway
+STUCK_S = 60.0
 STUCK_ABOVE_W = 1000
 
-_MOST_A = 10_000.0
-_LIVE_V = (80.0, 300.0)
-_LIVE_HZ = (45.0, 65.0)
-_MOST_W = 3 * _MOST_A * _LIVE_V[1]
 
-_EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledged, not done yet",
-    6: "device busy",
-    10: "gateway path unavailable",
-    11: "gateway target does not respond",
-}
-_TRY_LATER = {5, 6, 10, 11}
+class Stuck(Nonsense):
+    """The meter answers, always the same."""
 
-
-@dataclass(frozen=True, slots=True)
-class MeterSettings:
-    """One meter as installed. `poll_s` of the driver's clock. `ct_ratio` multiplies currents, powers and energies.
-
-    invert: the meter hangs the other way round: flips current and power, swaps import and export.
-    phases: the grid phase (0, 1, 2) of each of the meter's conductors; shorter than 3 ignores the others.
-
-    Raises Misconfigured on values no meter can have.
-    """
-
-    id: MeterId
-    kind: str
-    host: str
-    port: int
-    unit: int
-    poll_s: float
-    invert: bool = False
-    ct_ratio: float = 1.0
-    phases: tuple[int, ...] = (0, 1, 2)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.unit <= 255:
-            raise Misconfigured(f"meter {self.id}: unit {self.unit} is not between 0 and 255")
-        if not (math.isfinite(self.poll_s) and self.poll_s > 0):
-            raise Misconfigured(f"meter {self.id}: a poll every {self.poll_s:g} s is not possible")
-        if not (math.isfinite(self.ct_ratio) and self.ct_ratio > 0):
-            raise Misconfigured(f"meter {self.id}: ct_ratio {self.ct_ratio:g} is not above 0")
-        if not self.phases or len(set(self.phases)) < len(self.phases) or not set(self.phases) <= {0, 1, 2}:
-            raise Misconfigured(
-                f"meter {self.id}: phases {self.phases} do not name each grid phase at most once"
-            )
+    kind = "stuck"
 
 
 class ModbusMeters:
     """The driver (`ports.Driver`) for all Modbus meters of a site; one that fails does not disturb another bus.
 
-    Raises Misconfigured for a kind without a file.
+    Raises Misconfigured for a kind without a file, and for a line that two meters describe differently.
     """
 
     def __init__(self, meters: Sequence[MeterSettings], clock: Clock) -> None:
         buses: dict[tuple[str, int], list[MeterSettings]] = {}
         for meter in meters:
             find(meter.kind)
-            buses.setdefault((meter.host, meter.port), []).append(meter)
-        self._buses = [_Bus(host, port, units, clock) for (host, port), units in buses.items()]
+            units = buses.setdefault((meter.host, meter.port), [])
+            units.append(meter)
+            if _address(meter) != _address(units[0]):
+                raise Misconfigured(
+                    f"meter {meter.id}: {_address(meter)} is described differently by meter {units[0].id}; "
+                    "all meters of a line have the same framing, speed and parity"
+                )
+        self._buses = [_Bus(_address(units[0]), units, clock) for units in buses.values()]
 
     async def run(self, report: Report) -> None:
         """Report one MeterReading or MeterFailed per poll and meter, until cancelled."""
@@ -119,12 +77,12 @@ async def read_once(settings: MeterSettings, timeout_s: float) -> MeterReading:
 
     `taken_s` is the loop's monotonic time. Raises Unreachable, Refused, Nonsense or Misconfigured.
     """
-    line = _Line(settings.host, settings.port, timeout_s)
-    meter = find(settings.kind).MAP
+    line = Line(_address(settings), timeout_s)
+    device = Device(settings.kind, settings.unit)
     try:
-        await line.open()
+        await line.open(device.settle_s)
         taken_s = asyncio.get_running_loop().time()
-        words = await line.read(settings.unit, meter.blocks)
+        meter, words = await device.read(line)
         if why := unfit(meter, words):
             raise Nonsense(f"does not look like {settings.kind}: {why}")
         return reading(settings, decode(meter, words), taken_s)
@@ -134,56 +92,12 @@ async def read_once(settings: MeterSettings, timeout_s: float) -> MeterReading:
         line.close()
 
 
-def reading(settings: MeterSettings, measured: Measured, taken_s: float) -> MeterReading:
-    """What the meter says, as the installation means it. Raises Nonsense for what cannot be true."""
-    _check(settings, measured)
-    factor = -settings.ct_ratio if settings.invert else settings.ct_ratio
-    energy_wh = [
-        None if one is None else whole(one * settings.ct_ratio)
-        for one in (measured.import_wh, measured.export_wh)
-    ]
-    import_wh, export_wh = reversed(energy_wh) if settings.invert else energy_wh
-    total_w = measured.total_power_w
-    return MeterReading(
-        meter=settings.id,
-        taken_s=taken_s,
-        current_ma=_per_phase(
-            settings, [None if a is None else load_ma(a * factor) for a in measured.current_a]
-        ),
-        power_w=None if total_w is None else load_w(total_w * factor),
-        voltage_mv=_per_phase(settings, [None if v is None else whole(v * 1000) for v in measured.voltage_v]),
-        import_wh=import_wh,
-        export_wh=export_wh,
-    )
-
-
-def _check(settings: MeterSettings, measured: Measured) -> None:
-    ratio = settings.ct_ratio
-    for n, volts in enumerate(measured.voltage_v, 1):
-        # exactly 0 is a dead phase; a whiff of a volt is swapped words or a loose wire
-        if volts is not None and volts != 0 and not _LIVE_V[0] <= volts <= _LIVE_V[1]:
-            raise Nonsense(f"voltage of conductor {n} is {volts:.4g} V")
-    for n, amps in enumerate(measured.current_a, 1):
-        if amps is not None and abs(amps * ratio) > _MOST_A:
-            raise Nonsense(f"current of conductor {n} is {amps * ratio:.4g} A")
-    for watts in (*measured.power_w, measured.total_power_w):
-        if watts is not None and abs(watts * ratio) > _MOST_W:
-            raise Nonsense(f"power is {watts * ratio:.4g} W")
-    hertz = measured.frequency_hz
-    if hertz is not None and hertz != 0 and not _LIVE_HZ[0] <= hertz <= _LIVE_HZ[1]:
-        raise Nonsense(f"frequency is {hertz:.4g} Hz")
-    for watt_hours in (measured.import_wh, measured.export_wh):
-        if watt_hours is not None and watt_hours < 0:
-            raise Nonsense(f"an energy register went below zero: {watt_hours:.4g} Wh")
-    if measured.total_power_w is None and all(amps is None for amps in measured.current_a):
-        raise Nonsense("the meter has no value for any current nor for its power")
-
-
-def _per_phase(settings: MeterSettings, conductors: Sequence[int | None]) -> PerPhase[int | None]:
-    grid: list[int | None] = [None, None, None]
-    for phase, value in zip(settings.phases, conductors, strict=False):
-        grid[phase] = value
-    return PerPhase(*grid)
+def _address(meter: MeterSettings) -> Address:
+    if meter.transport not in TRANSPORTS:
+        raise Misconfigured(
+            f"meter {meter.id}: no transport {meter.transport}; there are {', '.join(TRANSPORTS)}"
+        )
+    return Address(meter.host, meter.port, meter.transport, meter.baud, meter.parity, meter.stop_bits)
 
 
 class _Unit:
@@ -191,40 +105,55 @@ class _Unit:
 
     def __init__(self, settings: MeterSettings, start_s: float) -> None:
         self.settings = settings
-        self.map = find(settings.kind).MAP
+        self.device = Device(settings.kind, settings.unit)
         self.due_s = start_s
         self.trouble: str | None = None
         self._start_s = start_s
         self._last: tuple[Mapping[int, int], float] | None = None
+        self._continuity = Continuity()
+        self._silent = 0
 
     @property
     def turn_s(self) -> float:
         """Who is first when several are due. A failing unit yields, but not for ever: at most by one period."""
         return self.due_s if self.trouble is None else self.due_s + self.settings.poll_s
 
-    def reschedule(self, now_s: float) -> None:
-        """To the next point of the grid after now: no drift, and no burst to catch up what was missed."""
+    def reschedule(self, now_s: float, yields: bool = False) -> None:
+        """To the next point of the grid after now: no drift, and no burst to catch up what was missed. `yields`: it did
+        not answer while others wait; the next points are theirs, more of them each time."""
         poll_s = self.settings.poll_s
-        self.due_s = self._start_s + (math.floor((now_s - self._start_s) / poll_s) + 1) * poll_s
+        self._silent = self._silent + 1 if yields else 0
+        skipped = min(2 ** max(0, self._silent - 2), MOST_SKIPPED) if self._silent > 1 else 0
+        points = math.floor((now_s - self._start_s) / poll_s) + 1 + skipped
+        self.due_s = self._start_s + points * poll_s
 
-    def read(self, words: Mapping[int, int], taken_s: float) -> MeterReading:
-        """Raises Nonsense for values that cannot be true, or that have not moved for too long."""
-        event = reading(self.settings, decode(self.map, words), taken_s)
+    async def read(self, line: Line, taken_s: float) -> MeterReading:
+        """Raises DriverError; Nonsense and Stuck for values that cannot be true, or have not moved for too long."""
+        began_s = asyncio.get_running_loop().time()
+        meter, words = await self.device.read(line)
+        latency_ms = round((asyncio.get_running_loop().time() - began_s) * 1000)
+        event = reading(self.settings, decode(meter, words), taken_s)
         if self._last is None or self._last[0] != words:
             self._last = (words, taken_s)
         same_s = taken_s - self._last[1]
         if same_s > STUCK_S and event.power_w is not None and abs(event.power_w) >= STUCK_ABOVE_W:
-            raise Nonsense(f"not one bit has changed for {same_s:.0f} s at {event.power_w} W")
-        return event
+            raise Stuck(f"not one bit has changed for {same_s:.0f} s at {event.power_w} W")
+        if why := self._continuity.objection(event.current_ma, taken_s):
+            raise Nonsense(why)
+        return replace(event, latency_ms=latency_ms)
 
 
 class _Bus:
     """All units behind one address."""
 
-    def __init__(self, host: str, port: int, meters: Sequence[MeterSettings], clock: Clock) -> None:
-        self._line = _Line(host, port, TIMEOUT_S)
+    def __init__(self, address: Address, meters: Sequence[MeterSettings], clock: Clock) -> None:
+        self._line = Line(address, TIMEOUT_S)
         self._meters = meters
         self._clock = clock
+        self._unanswered = 0  # polls in a row to which nothing came
+        self._failures = 0  # in a row, of connecting or of all units
+        self._retry_s = -math.inf
+        self._why: DriverError | None = None
 
     async def run(self, report: Report) -> None:
         start_s = self._clock.now().mono_s
@@ -242,7 +171,7 @@ class _Bus:
 
     async def _poll(self, due: list[_Unit], report: Report) -> None:
         try:
-            await self._line.open()
+            await self._open(max(unit.device.settle_s for unit in due))
         except DriverError as error:
             for unit in due:
                 await self._failed(unit, error, report)
@@ -250,122 +179,40 @@ class _Bus:
         unit = min(due, key=lambda one: one.turn_s)
         taken_s = self._clock.now().mono_s
         try:
-            event = unit.read(await self._line.read(unit.settings.unit, unit.map.blocks), taken_s)
+            event = await unit.read(self._line, taken_s)
         except DriverError as error:
-            await self._failed(unit, error, report)
+            self._unanswered = 0 if self._line.answered else self._unanswered + 1
+            if self._unanswered >= len(self._meters):  # not one of them: it is the gateway
+                self._postpone(error)
+            await self._failed(
+                unit, error, report, yields=error.kind == "unreachable" and len(self._meters) > 1
+            )
             return
+        self._failures = self._unanswered = 0
         if unit.trouble is not None:
             log.info("meter %s reads again", unit.settings.id)
             unit.trouble = None
         unit.reschedule(self._clock.now().mono_s)
         await report(event)
 
-    async def _failed(self, unit: _Unit, error: DriverError, report: Report) -> None:
+    async def _open(self, settle_s: float) -> None:
+        if self._why is not None and not self._line.connected and self._clock.now().mono_s < self._retry_s:
+            raise self._why
+        try:
+            await self._line.open(settle_s)
+        except DriverError as error:
+            self._postpone(error)
+            raise
+
+    def _postpone(self, error: DriverError) -> None:
+        self._retry_s = self._clock.now().mono_s + min(RETRY_FIRST_S * 2**self._failures, RETRY_MOST_S)
+        self._failures = min(self._failures + 1, 10)
+        self._why = error
+
+    async def _failed(self, unit: _Unit, error: DriverError, report: Report, yields: bool = False) -> None:
         text = f"{self._line} unit {unit.settings.unit}: {error}"
         if unit.trouble != error.kind:
             log.warning("meter %s does not read: %s", unit.settings.id, text)
             unit.trouble = error.kind
-        unit.reschedule(self._clock.now().mono_s)
+        unit.reschedule(self._clock.now().mono_s, yields)
         await report(MeterFailed(unit.settings.id, error.kind, text))
-
-
-class _Line:
-    """One Modbus TCP connection, opened again after each time-out so that no late answer can be taken for another."""
-
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        self._host, self._port, self._timeout_s = host, port, timeout_s
-        self._client: AsyncModbusTcpClient | None = None
-
-    def __str__(self) -> str:
-        return f"{self._host}:{self._port}"
-
-    async def open(self) -> None:
-        """Connect unless connected. Raises Unreachable."""
-        if self._client is not None and self._client.connected:
-            return
-        self.close()
-        client = AsyncModbusTcpClient(
-            self._host, port=self._port, timeout=self._timeout_s, retries=0, reconnect_delay=0
-        )
-        client.ctx.framer.decoder = _Decoder(False)
-        self._client = client
-        try:
-            connected = await client.connect()
-        except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
-            raise Unreachable(f"no connection: {error}") from error
-        finally:
-            _pass_on_cancellation()
-        if not connected:
-            raise Unreachable("no connection")
-
-    def close(self) -> None:
-        """Safe at any time."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    async def read(self, unit: int, blocks: Sequence[Block]) -> dict[int, int]:
-        """All blocks as raw words by address, or nothing. Needs `open`. Raises Unreachable, Refused or Nonsense."""
-        words: dict[int, int] = {}
-        for block in blocks:
-            try:
-                answer = await self._ask(unit, block)
-            except (ModbusException, OSError) as error:
-                alive = self._client is not None and self._client.connected
-                self.close()
-                silence = f"no answer within {self._timeout_s:g} s" if alive else "the connection was closed"
-                raise Unreachable(f"{silence} ({_what(block)})") from error
-            words.update(zip(block.addresses, _registers(answer, block), strict=True))
-        return words
-
-    async def _ask(self, unit: int, block: Block) -> ModbusPDU:
-        client = self._client
-        assert client is not None, "read before open"
-        ask = client.read_holding_registers if block.function == READ_HOLDING else client.read_input_registers
-        try:
-            return await ask(block.address, count=block.count, device_id=unit)
-        finally:
-            _pass_on_cancellation()
-
-
-def _pass_on_cancellation() -> None:
-    """`asyncio.wait_for`, which pymodbus waits with, swallows a cancellation that meets the answer (Python below
-    3.12): a polling loop would then never end."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-class _Decoder(DecodePDU):
-    """pymodbus raises inside the event loop when it cannot decode an answer: a traceback in the log, then a
-    time-out. Handing over an empty answer of that function code instead lets us call it what it is, at once."""
-
-    def decode(self, frame: bytes) -> ModbusPDU:
-        pdu = super().decode(frame)
-        if pdu is None:
-            pdu = ModbusPDU()
-            pdu.function_code = frame[0]
-        return pdu
-
-
-def _registers(answer: ModbusPDU, block: Block) -> Sequence[int]:
-    """The registers of an answer that fits its question. Raises Unreachable, Refused or Nonsense."""
-    if answer.transaction_id == 0:  # pymodbus lets it pass; it could be the late answer to another question
-        raise Nonsense(f"answered without the transaction id of the request ({_what(block)})")
-    if isinstance(answer, ExceptionResponse):
-        code = answer.exception_code
-        text = f"exception {code}, {_EXCEPTIONS.get(code, 'not in the specification')} ({_what(block)})"
-        raise Unreachable(text) if code in _TRY_LATER else Refused(text)
-    if not isinstance(answer, ReadHoldingRegistersResponse):
-        raise Nonsense(
-            f"answered with function code {answer.function_code} and no registers ({_what(block)})"
-        )
-    if answer.function_code != block.function:
-        raise Nonsense(f"answered with function code {answer.function_code} ({_what(block)})")
-    if len(answer.registers) != block.count:
-        raise Nonsense(f"answered with {len(answer.registers)} registers ({_what(block)})")
-    return answer.registers
-
-
-def _what(block: Block) -> str:
-    return f"function code {block.function}, {block.count} registers at {block.address}"

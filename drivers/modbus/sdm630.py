@@ -26,6 +26,7 @@ from drivers.modbus.registers import (
 )
 
 KIND = "sdm630"
+TITLE = "Eastron SDM630 (V1, V2, MCT, TCP), SDM72D-M v2"
 
 f32 = partial(Register, type=Type.F32)
 

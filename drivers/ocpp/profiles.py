@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from controller.core.commands import SetLimit, StartCharging, StopCharging
 from controller.core.model import Evse
 from controller.core.units import floor_to_step, power_for_current_w
 from drivers.errors import Refused
 from drivers.ocpp.frames import Payload
+from drivers.ocpp.words import Capabilities, utc_text
 
 # Our start lies this far in the past: a station whose clock is behind would otherwise not follow us yet.
 CLOCK_SLACK_S = 60
@@ -44,34 +44,10 @@ KEYS = (
     "AuthorizeRemoteTxRequests",
     "MeterValueSampleInterval",
     "HeartbeatInterval",
+    "LocalPreAuthorize",
+    "LocalAuthorizeOffline",
+    "AllowOfflineTxForUnknownId",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a station said about itself; None where it did not."""
-
-    smart_charging: bool | None = None
-    max_stack_level: int = 1
-    in_watts: bool = False
-    max_profiles: int | None = None
-    max_periods: int | None = None
-    connectors: int | None = None
-    asks_for_remote_tokens: bool | None = None
-
-    def shortcomings(self, evses: int) -> tuple[str, ...]:
-        """Why limits may not hold here, in sentences for people."""
-        checks = (
-            (self.smart_charging is False, "it does not list SmartCharging among its profiles"),
-            (
-                self.max_stack_level < 1,
-                "it has one stack level: no lease fits over the fallback between sessions",
-            ),
-            (_below(self.max_profiles, 3 * evses), f"it stores only {self.max_profiles} charging profiles"),
-            (_below(self.max_periods, 1), "it accepts no schedule periods"),
-            (_below(self.connectors, evses), f"it has {self.connectors} connectors, {evses} are configured"),
-        )
-        return tuple(text for applies, text in checks if applies)
 
 
 def read_configuration(answer: Payload) -> dict[str, str]:
@@ -99,9 +75,10 @@ def capabilities(configuration: Mapping[str, str]) -> Capabilities:
         smart_charging=("smartcharging" in features) if features else None,
         max_stack_level=1 if level is None else level,
         in_watts=bool(units & {"w", "power"}) and not units & {"a", "current"},
+        takes_watts=bool(units & {"w", "power"}),
         max_profiles=number("MaxChargingProfilesInstalled"),
         max_periods=number("ChargingScheduleMaxPeriods"),
-        connectors=number("NumberOfConnectors"),
+        evses=number("NumberOfConnectors"),
         asks_for_remote_tokens={"true": True, "false": False}.get(remote),
     )
 
@@ -123,7 +100,7 @@ def limit(command: SetLimit, number: int, evse: Evse, able: Capabilities, now: d
 
     Raises Refused where the station has no place for it: nothing is sent then.
     """
-    if command.transaction is None:
+    if command.transaction is None or able.tx_purpose != "TxProfile":
         if able.max_stack_level < 1:
             raise Refused("the station has one stack level: without a transaction it stays at its fallback")
         profile = _leased(command.limit_ma, command.lease_s, evse, able, now)
@@ -144,7 +121,7 @@ def start(command: StartCharging, number: int, evse: Evse, able: Capabilities, n
     if len(token) > LONGEST_TOKEN:
         raise Refused(f"an OCPP 1.6 id token has at most {LONGEST_TOKEN} characters")
     request: Payload = {"connectorId": number, "idTag": token}
-    if able.smart_charging is not False:
+    if able.smart_charging is not False and able.tx_purpose == "TxProfile":
         profile = _leased(command.limit_ma, evse.link.lease_s, evse, able, now)
         profile |= {"chargingProfileId": number * 10 + _TRANSACTION, "chargingProfilePurpose": "TxProfile"}
         request["chargingProfile"] = profile
@@ -158,19 +135,15 @@ def stop(command: StopCharging) -> Payload:
     return {"transactionId": _transaction(command.transaction)}
 
 
-def utc_text(moment: datetime) -> str:
-    """Whole seconds and a Z: some stations reject fractions and offsets."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _leased(limit_ma: int, lease_s: float, evse: Evse, able: Capabilities, now: datetime) -> Payload:
     since = now.replace(microsecond=0) - timedelta(seconds=CLOCK_SLACK_S)
     duration_s = int(lease_s) + CLOCK_SLACK_S
     schedule = _schedule(limit_ma, evse, able)
-    schedule |= {"startSchedule": utc_text(since), "duration": duration_s}
+    if able.profile_kind == "Absolute":  # a relative one would count from the start of the transaction
+        schedule |= {"startSchedule": utc_text(since), "duration": duration_s}
     return {
         "stackLevel": able.max_stack_level,
-        "chargingProfileKind": "Absolute",
+        "chargingProfileKind": able.profile_kind,
         "validFrom": utc_text(since),
         "validTo": utc_text(since + timedelta(seconds=duration_s)),
         "chargingSchedule": schedule,
@@ -180,7 +153,7 @@ def _leased(limit_ma: int, lease_s: float, evse: Evse, able: Capabilities, now: 
 def _schedule(limit_ma: int, evse: Evse, able: Capabilities) -> Payload:
     phases = len(evse.phases)
     if able.in_watts:
-        unit, amount = "W", float(power_for_current_w(limit_ma, NOMINAL_MV, phases))
+        unit, amount = "W", float(power_for_current_w(limit_ma, able.voltage_mv or NOMINAL_MV, phases))
     else:
         unit, amount = "A", floor_to_step(limit_ma, STEP_MA) / 1000
     period: Payload = {"startPeriod": 0, "limit": amount}
@@ -199,7 +172,3 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(
         word.strip(" \t\"'").casefold() for word in re.split(r"[,;]", text) if word.strip(" \t\"'")
     )
-
-
-def _below(known: int | None, needed: int) -> bool:
-    return known is not None and known < needed

@@ -1,6 +1,6 @@
 """The two waiting rooms of a session: calls from the station, and our calls to it.
 
-Owns who is next; does no I/O. Both stand before something slower. `Inbox` is bounded: when full it drops what the
+Owns who is next, and how fast a station may talk; does no I/O. Both stand before something slower. `Inbox` is bounded: when full it drops what the
 station repeats anyway (meter values, heartbeats) and otherwise says so, and the session closes. `Turns` is as long as
 our own callers are many (one desk, one setup), and safety always goes before housekeeping.
 """
@@ -17,6 +17,19 @@ from drivers.errors import Unreachable
 from drivers.ocpp.frames import Call, Malformed
 
 INBOX_SIZE = 64  # a station may have one call open; 64 is half a minute of a badly confused one
+
+
+class Pace:
+    """What a station may send: `per_s` frames, after a burst of one second's worth. Kept over its connections: a station
+    that is hung up on and comes back must not bring a fresh burst every time."""
+
+    def __init__(self) -> None:
+        self._paid_until_s = 0.0
+
+    def ahead_s(self, now_s: float, per_s: float) -> float:
+        """How long to wait before the next frame is read; 0 or less: not at all."""
+        self._paid_until_s = max(self._paid_until_s, now_s - 1.0) + 1 / per_s
+        return self._paid_until_s - now_s
 
 
 class Inbox:

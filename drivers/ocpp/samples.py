@@ -1,8 +1,9 @@
 """Sampled values of OCPP meter values -> numbers we can trust, or None.
 
-Owns units, phases, contexts and their many spellings. Pure. Source: OCPP 1.6 section 7.42-7.47 and what stations really
-send: lower-case units, `Current.Import.L1` as a measurand, commas in numbers, a Transaction.Begin sample behind the live
-one, line-to-line phases, a neutral that would overwrite a phase. A value that cannot be read is unknown, never 0.
+Owns units, phases, contexts and their many spellings. Pure. Source: OCPP 1.6 section 7.42-7.47, 2.0.1 part 2 section J
+(the same values, units as objects) and what stations really send: lower-case units, `Current.Import.L1` as a measurand,
+commas in numbers, a Transaction.Begin sample behind the live one, line-to-line phases, a neutral that would overwrite a
+phase. A value that cannot be read is unknown, never 0.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _MEASURANDS: Mapping[str, tuple[Mapping[str, float], float]] = {
     "current.import": (_CURRENT, 5e3),
     "current.export": (_CURRENT, 5e3),
     "current.offered": (_CURRENT, 5e3),
+    "current.import.offered": (_CURRENT, 5e3),
     "power.active.import": (_POWER, 5e6),
     "power.active.export": (_POWER, 5e6),
     "energy.active.import.register": (_ENERGY, 1e12),
     "soc": (_PERCENT, 100.0),
 }
-_NOT_LIVE = frozenset({"transaction.begin", "transaction.end"})
+_SYNONYMS = {"current.import.offered": "current.offered"}  # OCPP 2.1
+_ENDING = "transaction.end"
+_NOT_LIVE = frozenset({"transaction.begin", _ENDING})
 _PHASE = re.compile(r"l([123])(?:-n)?")
 _PHASE_SUFFIX = re.compile(r"(.+)\.(l[123](?:-n)?|n)")
 _NEUTRAL = "n"
@@ -52,11 +56,15 @@ def newest_values(meter_values: object, not_before: datetime | None, live: bool 
     entries = [entry for entry in _dicts(meter_values) if not _older(entry, not_before)]
     entries.sort(key=lambda entry: parse_time(entry.get("timestamp")) or datetime.min.replace(tzinfo=UTC))
     found: Values = {}
-    for outlet in (False, True):
-        for entry in entries:
-            for sample in _dicts(entry.get("sampledValue")):
-                if _is_outlet(sample) is outlet and not (live and _word(sample, "context") in _NOT_LIVE):
-                    _read(sample, found)
+    samples = [
+        sample
+        for entry in entries
+        for sample in _dicts(entry.get("sampledValue"))
+        if not (live and _word(sample, "context") in _NOT_LIVE)
+    ]
+    samples.sort(key=_is_outlet)  # the inlet first: the outlet wins
+    for sample in samples:
+        _read(sample, found)
     return found
 
 
@@ -90,6 +98,15 @@ def register_wh(values: Values) -> int | None:
             return None
         overall = sum(parts)
     return whole(overall) if overall >= 0 else None
+
+
+def ending_wh(meter_values: object) -> int | None:
+    """The register at the end of a transaction, where a station says that it is that."""
+    endings = [
+        {"sampledValue": [each for each in _dicts(entry.get("sampledValue")) if _is_ending(each)]}
+        for entry in _dicts(meter_values)
+    ]
+    return register_wh(newest_values(endings, None, live=False))
 
 
 def soc(values: Values) -> int | None:
@@ -142,11 +159,22 @@ def _read(sample: Mapping[str, Any], found: Values) -> None:
             return  # line to line, or nothing we know
         phase = int(match[1]) - 1
     scales, most = known
-    scale = scales.get(_word(sample, "unit"))
+    scale = _scale(sample, scales)
     value = number(sample.get("value"))
     if scale is None or value is None or not abs(value * scale) <= most:
         return
-    found[measurand, phase] = value * scale
+    found[_SYNONYMS.get(measurand, measurand), phase] = value * scale
+
+
+def _scale(sample: Mapping[str, Any], scales: Mapping[str, float]) -> float | None:
+    """Of the unit to the base unit; OCPP 2.x says it in an object, with a power of ten beside it."""
+    unit = sample.get("unitOfMeasure")
+    if not isinstance(unit, dict):
+        return scales.get(_word(sample, "unit"))
+    scale, power = scales.get(_word(unit, "unit")), number(unit.get("multiplier", 0))
+    if scale is None or power is None or not abs(power) <= 12:
+        return None
+    return float(scale * 10**power)
 
 
 def _net(
@@ -170,6 +198,10 @@ def is_plausible(moment: datetime) -> bool:
 
 def _is_outlet(sample: Mapping[str, Any]) -> bool:
     return _word(sample, "location") in ("", "outlet", "cable", "ev")
+
+
+def _is_ending(sample: Mapping[str, Any]) -> bool:
+    return _word(sample, "context") == _ENDING
 
 
 def _word(sample: Mapping[str, Any], key: str) -> str:

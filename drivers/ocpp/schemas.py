@@ -35,6 +35,10 @@ class Schemas:
             where = ".".join(str(part) for part in error.instance_path)
             raise Misconfigured(f"{name} {where}: {error.message}"[:300])
 
+    def has_request(self, action: str) -> bool:
+        """Whether `action` is one of the version's (2.x: its files are named after requests)."""
+        return f"{action}Request" in _files(self.folder)
+
     def deviations(self, name: str, payload: Payload) -> list[str]:
         """Where an inbound message differs from the book, as "StatusNotification info maxLength"; empty when legal."""
         validator = _validator(self.folder, name)
@@ -55,8 +59,9 @@ def _files(folder: str) -> dict[str, Traversable]:
 
 
 def _validator(folder: str, name: str) -> jsonschema_rs.Validator | None:
-    # the name may come from a peer: it is looked up, never made into a path, and never cached when unknown
-    return _compiled(folder, name) if name in _files(folder) else None
+    # 1.6 calls a request "Reset", 2.x "ResetRequest"; the name may come from a peer: it is looked up, never made into a path, and never cached when unknown
+    known = _files(folder)
+    return next((_compiled(folder, each) for each in (name, f"{name}Request") if each in known), None)
 
 
 @cache

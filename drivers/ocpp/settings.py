@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from controller.core.model import Evse, StationId
+from drivers.ocpp.dialects import Dialects, shipped
+from drivers.ocpp.tls import TlsSettings
+
+Policy = Literal["list", "anyone", "nobody"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +34,37 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class StationSettings:
-    """`evses` by EVSE number. Without a password the station gets in only if `allow_insecure` says so."""
+    """`evses` by EVSE number. Without a password the station gets in only if `allow_insecure` says so.
+
+    version: "1.6", "2.0.1" or "2.1" pins it; None takes the newest that the station offers. security_profile: the least it
+    may come with. allow_from: networks it may come from; empty = from anywhere.
+    assume_version: it may come without naming a subprotocol; then it speaks `version`.
+    """
 
     evses: Mapping[int, Evse]
     password: str | None = field(default=None, repr=False)
     allow_insecure: bool = False
+    version: str | None = None
+    security_profile: int = 0
+    allow_from: tuple[str, ...] = ()
+    assume_version: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OcppSettings:
-    """`listen_port` 0 lets the system choose. `sample_interval_s` is what stations are asked to report at."""
+    """`listen_port` 0 lets the system choose. `sample_interval_s` is what stations are asked to report at.
+    `offline_tokens`: who may charge while we are out of reach: who is on the station's list, or a known one in its cache;
+    anyone; nobody. `tls`: the second, encrypted port.
+    `folder`: where changed passwords and the authority lie; None = they live as long as the process.
+    `dialects`: what is known of the ways of stations."""
 
     listen_host: str
     listen_port: int
     stations: Mapping[StationId, StationSettings]
     heartbeat_s: int = 60
     sample_interval_s: int = 5
+    offline_tokens: Policy = "list"
     patience: Patience = Patience()
+    tls: TlsSettings | None = None
+    folder: Path | None = None
+    dialects: Dialects = field(default_factory=shipped, repr=False)

@@ -2,7 +2,7 @@
 
 Owns the read loop, the table of open calls, the queue of calls to answer, the turn of our own calls, the liveness of the
 link. It must not know any action, any version or any event: words come in as a `Dialect` and a handler. Whatever the
-peer sends, nothing but the end of this one session can follow. Source: OCPP-J 1.6 section 4; the shape answers the
+peer sends, nothing but the end of this one session can follow. Source: OCPP-J 1.6 section 4, 2.0.1 part 4; it answers the
 weaknesses of stock session loops (one bad frame ends the loop, mute peers hold up everybody, replies get no answer).
 """
 
@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from controller.core.model import StationId
 from drivers.errors import DriverError, Misconfigured, Nonsense, Refused, Unreachable
 from drivers.ocpp.frames import (
+    Aside,
     BadCall,
     Call,
     Error,
@@ -36,7 +37,7 @@ from drivers.ocpp.frames import (
     encode_result,
     parse,
 )
-from drivers.ocpp.queues import Inbox, Lane, Turns
+from drivers.ocpp.queues import Inbox, Lane, Pace, Turns
 from drivers.ocpp.schemas import Schemas
 from drivers.ocpp.settings import Patience
 
@@ -57,20 +58,25 @@ Recorder = Callable[[bool, str], None]
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """What the session must know of an OCPP version: its spelling of flaws, its schemas, what may be dropped, and which
-    messages must never be answered with an error."""
+    messages must never be answered with an error. `nobody`: the message id of an error about a frame without one.
+    `boots_once`: a station introduces itself once per boot, not once per connection."""
 
     channel: str
     codes: Mapping[Flaw, str]
     schemas: Schemas
     sheddable: Callable[[str], bool]
     sacred: Callable[[str], bool]
+    nobody: str | None = None
+    boots_once: bool = False
 
 
 class CallError(Refused):
-    """The station answered with a CALLERROR. `perhaps_done`: it may have acted all the same."""
+    """The station answered with a CALLERROR. `perhaps_done`: it may have acted all the same; `too_early`: it has not
+    taken in yet that its introduction was accepted."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(f"{code}: {text}" if text else code)
+        self.too_early = code == "SecurityError"
         self.perhaps_done = code in _PERHAPS_DONE
 
 
@@ -85,11 +91,13 @@ class Session:
         patience: Patience,
         silence_s: float,
         record: Recorder,
+        pace: Pace | None = None,
     ) -> None:
         self.station = station
         self.dialect = dialect
         self.ended = False
         self.strange_answers = 0  # results that belong to no open call
+        self.pings = True  # some stations cannot bear them
         self._socket = socket
         self._patience = patience
         self._silence_s = silence_s
@@ -102,7 +110,7 @@ class Session:
         self._unanswered = 0
         self._nonsense_at: deque[float] = deque(maxlen=MOST_NONSENSE)
         self._heard_s = self._now_s()
-        self._paid_until_s = 0.0
+        self._pace = pace or Pace()
         self._reason = ""
         self._closing: asyncio.Task[None] | None = None
 
@@ -187,7 +195,9 @@ class Session:
             await asyncio.shield(self._closing)
 
     async def is_alive(self, within_s: float) -> bool:
-        """Whether the peer answers a ping in time."""
+        """Whether the peer answers a ping in time; one that is not pinged, whether it has said anything of late."""
+        if not self.pings:
+            return self._now_s() - self._heard_s <= self._silence_s
         try:
             async with asyncio.timeout(within_s):
                 pong = await self._socket.ping()
@@ -207,7 +217,8 @@ class Session:
                 continue  # read on, so that the peer's goodbye can arrive
             text = message if isinstance(message, str) else message.decode("utf-8", "replace")
             self._heard_s = self._now_s()
-            await self._pace()
+            if (ahead_s := self._pace.ahead_s(self._heard_s, FRAMES_PER_S)) > 0:
+                await asyncio.sleep(ahead_s)
             self._record(False, text)
             match parse(text):
                 case Call() as call:
@@ -219,16 +230,14 @@ class Session:
                 case Malformed(id=None, text=what):
                     log.debug("%s: unreadable frame: %s", self.station, what)
                     self._note_nonsense()
+                    if self.dialect.nobody is not None:
+                        self._queue(Malformed(self.dialect.nobody, Flaw.PROTOCOL, what))
+                case Aside(text=what):
+                    log.info("%s: %s", self.station, what)
                 case Malformed() as malformed:
                     self._queue(malformed)
                 case other:
                     assert_never(other)
-
-    async def _pace(self) -> None:
-        now_s = self._now_s()
-        self._paid_until_s = max(self._paid_until_s, now_s - 1.0) + 1 / FRAMES_PER_S
-        if self._paid_until_s > now_s:
-            await asyncio.sleep(self._paid_until_s - now_s)
 
     def _queue(self, call: Call | Malformed) -> None:
         if not self._inbox.put(call):
@@ -335,13 +344,14 @@ class Session:
         answers_pings: bool | None = None
         while not self.ended:
             await asyncio.sleep(self._patience.ping_s)
-            if answers_pings is False and self._now_s() - self._heard_s <= self._silence_s:
+            no_pings = answers_pings is False or not self.pings
+            if no_pings and self._now_s() - self._heard_s <= self._silence_s:
                 continue  # unanswered pings are kept by the library: do not pile them up
             if await self.is_alive(self._patience.ping_s):
                 answers_pings = True
                 continue
             silent_s = self._now_s() - self._heard_s
-            patience_s = self._patience.ping_s if answers_pings else self._silence_s
+            patience_s = self._patience.ping_s if answers_pings and self.pings else self._silence_s
             answers_pings = answers_pings or False
             if silent_s > patience_s:
                 log.warning("%s: no sign of life for %.0f s; closing", self.station, silent_s)

@@ -1,7 +1,7 @@
 """The envelope every answer of the on-site host wears, and how a request is read: bounded, strict, one error at a time.
 
-Owns the error codes with their HTTP status, the middleware that turns whatever goes wrong into an envelope, the
-reading of bodies (size and time bounded) and of single fields. Unknown fields are left alone, wrong ones are refused.
+Owns the error codes with their HTTP status, the middleware that answers nobody outside the site and turns whatever goes
+wrong into an envelope, what of it all is logged, the reading of bodies (size and time bounded) and of single fields. Unknown fields are left alone, wrong ones are refused.
 Must not know any operation. Nothing of an inner failure reaches the peer: it gets 9001 and we get one log line.
 Source: Open Platform REFERENCE sections 4 and 5, openapi.yaml ErrorResponse, GAPS G-06.
 """
@@ -16,7 +16,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from aiohttp import ClientError, web
@@ -65,9 +66,9 @@ def ok(data: Any = None, message: str = "success") -> web.Response:
     return _json({"code": 0, "message": message, "data": data}, 200)
 
 
-def bare(document: Mapping[str, Any]) -> web.Response:
-    """Success without the envelope: the two token answers (G-06). Never cached on the way."""
-    answer = _json(document, 200)
+def token_answer(document: Mapping[str, Any], form: Literal["bare", "wrapped"]) -> web.Response:
+    """The success of the two token operations, as a rule without the envelope (G-06). Never cached on the way."""
+    answer = _json(document, 200) if form == "bare" else ok(document)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
@@ -102,7 +103,15 @@ def _json(document: Mapping[str, Any], status: int) -> web.Response:
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whatever an operation raises leaves as an envelope: ApiError with its own code, an unknown path 3001 (404), a
-    wrong method 1001 (405), everything unforeseen 9001. Refusals are logged once a minute per peer and code."""
+    wrong method 1001 (405), everything unforeseen 9001. Refusals are logged once a minute per peer and code.
+
+    Who is not on site gets no answer at all: nothing this host says may leave the site, as no egress book lists it."""
+    own = request.get_extra_info("sockname")
+    if not is_on_site(request.remote, own[0] if own else None):
+        _tell(request, ApiError(FORBIDDEN, "not an address of the local network; not answered"))
+        if request.transport is not None:
+            request.transport.abort()
+        return error(FORBIDDEN, "not on site")  # nobody is left to read it
     try:
         return await handler(request)
     except ApiError as refusal:
@@ -124,6 +133,19 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     return answer
 
 
+def is_on_site(peer: str | None, own: str | None) -> bool:
+    """Whether an address belongs to the local network: no public one, or in the IPv6 subnet of the address it reached."""
+    try:
+        address = ip_address(peer or "")
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if not address.is_global:
+            return True
+        return isinstance(address, IPv6Address) and address in ip_network(f"{own}/64", strict=False)
+    except ValueError:
+        return False
+
+
 def _refuse(request: web.Request, refusal: ApiError) -> web.Response:
     _tell(request, refusal)
     return error(refusal.code, refusal.message, **refusal.details)
@@ -133,16 +155,17 @@ async def read_json(
     request: web.Request,
     required: Iterable[str] = (),
     limit_bytes: int = BODY_BYTES,
-    within_s: float = BODY_S,
+    within_s: float | None = None,
 ) -> dict[str, Any]:
-    """The JSON object of the body; an empty body is an empty object. At most `limit_bytes`, never above 1 MB.
+    """The JSON object of the body; an empty body is an empty object. At most `limit_bytes`, never above 1 MB, within
+    BODY_S unless told otherwise.
 
     Raises ApiError 1001: too large, too slow, compressed, broken off, no JSON, no object; 1002: one of `required` is
     missing or null (`details.field`).
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ApiError(INVALID, "compressed bodies are not taken")
-    body = await _read(request, min(limit_bytes, BODY_BYTES_MAX), within_s)
+    body = await _read(request, min(limit_bytes, BODY_BYTES_MAX), BODY_S if within_s is None else within_s)
     if body.strip():
         try:
             document = json.loads(body, parse_constant=_no_constant)
@@ -178,10 +201,6 @@ async def _read(request: web.Request, limit_bytes: int, within_s: float) -> byte
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _unreadable(wrong: web.HTTPException) -> ApiError:
-    return ApiError(INVALID if wrong.status < 500 else INTERNAL, wrong.reason.lower())
 
 
 # --- fields -------------------------------------------------------------------------------------------------------
@@ -281,22 +300,49 @@ def missing(field: str) -> ApiError:
 
 # --- the log ------------------------------------------------------------------------------------------------------
 
-_told: WeakKeyDictionary[web.Application, OrderedDict[tuple[str, int], float]] = WeakKeyDictionary()
+
+class _Told:
+    """The same complaint about the same peer is news once a minute. Bounded: the oldest are forgotten first."""
+
+    def __init__(self) -> None:
+        self._at_s: OrderedDict[tuple[str, int | str], float] = OrderedDict()
+
+    def is_news(self, peer: str, what: int | str) -> bool:
+        key, now_s = (peer, what), time.monotonic()
+        if now_s - self._at_s.get(key, -math.inf) < _TELL_AGAIN_S:
+            return False
+        self._at_s[key] = now_s
+        self._at_s.move_to_end(key)
+        if len(self._at_s) > _TOLD_KEPT:
+            self._at_s.popitem(last=False)
+        return True
+
+
+class WireLog(logging.LoggerAdapter[logging.Logger]):
+    """What the HTTP library logs of connections that speak no HTTP, which no operation ever sees: one line without the
+    bytes, which may hold a token, and without the traceback. Its debug notes are dropped."""
+
+    def __init__(self) -> None:
+        super().__init__(log)
+        self._told = _Told()
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        failure, peer = more.get("exc_info"), str(args[0]) if args else "?"
+        what = type(failure).__name__ if isinstance(failure, BaseException) else str(msg)
+        if (failure or level >= logging.ERROR) and self._told.is_news(peer, what):
+            log.warning("open platform host: cannot read what %s sends: %s", _clean(peer), _clean(what))
+
+
+_told: WeakKeyDictionary[web.Application, _Told] = WeakKeyDictionary()
 
 
 def _tell(request: web.Request, refusal: ApiError) -> None:
-    """Bounded: at most 256 pairs of peer and code are remembered, the oldest are forgotten first."""
-    told = _told.setdefault(request.app, OrderedDict())
-    key, now_s = (request.remote or "?", refusal.code), time.monotonic()
-    if now_s - told.get(key, -math.inf) < _TELL_AGAIN_S:
+    peer = request.remote or "?"
+    if not _told.setdefault(request.app, _Told()).is_news(peer, refusal.code):
         return
-    told[key] = now_s
-    told.move_to_end(key)
-    if len(told) > _TOLD_KEPT:
-        told.popitem(last=False)
     log.warning(
         "open platform host: refused %s %s of %s: %d %s",
-        request.method, _path(request), key[0], refusal.code, _clean(refusal.message),
+        request.method, _path(request), peer, refusal.code, _clean(refusal.message),
     )  # fmt: skip
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from controller.core.events import RecordReceived
+from controller.core.readings import Readings
 from controller.core.units import whole
 from drivers.openplatform.fields import as_instant, as_number, as_text
 
@@ -106,18 +108,30 @@ def read_record(item: Mapping[str, Any]) -> RecordReading | None:
     )
 
 
-def read_energy(data: Any) -> tuple[EnergyPoint, ...]:
-    """The series of one site. Raises ValueError when the answer holds none."""
+def contradiction(record: RecordReceived, readings: Readings) -> str:
+    """What is wrong between the energy of a charging session and its registers (G-19); empty when nothing is. A record
+    whose register stood still may be of a discharge, whose energy is in none."""
+    start_wh, end_wh = record.register_start_wh, record.register_end_wh
+    if start_wh is None or end_wh is None or end_wh <= start_wh:
+        return ""
+    off_wh = abs(end_wh - start_wh - record.energy_wh)
+    return (
+        f"its energy and its registers differ by {off_wh} Wh" if off_wh > readings.record_tolerance_wh else ""
+    )
+
+
+def read_energy(data: Any, zone: tzinfo = UTC) -> tuple[EnergyPoint, ...]:
+    """The series of one site; `zone` is that of labels which name none. Raises ValueError when the answer holds none."""
     if not isinstance(data, Mapping) or not _is_list(data.get("series")):
         raise ValueError("no energy series in the answer")
-    return tuple(_point(item) for item in data["series"] if isinstance(item, Mapping))
+    return tuple(_point(item, zone) for item in data["series"] if isinstance(item, Mapping))
 
 
-def _point(item: Mapping[str, Any]) -> EnergyPoint:
+def _point(item: Mapping[str, Any], zone: tzinfo) -> EnergyPoint:
     label = as_text(item.get("time")) or ""
     return EnergyPoint(
         label=label,
-        start=as_instant(f"{label}-01" if len(label) == len("2026-06") else label),
+        start=as_instant(f"{label}-01" if len(label) == len("2026-06") else label, zone),
         charge_wh=_thousand(item.get("charge_energy")),
         discharge_wh=_thousand(item.get("discharge_energy")),
         max_w=_thousand(item.get("max_power")),

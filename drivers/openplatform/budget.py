@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from drivers.openplatform.settings import Readings
+from controller.core.readings import Readings
 
 _MINUTE_S = 60.0
 _EPSILON = 1e-9  # sums of floats: a token that is there but for this is there
@@ -56,9 +56,12 @@ class Budget:
             Kind.CONTROL: readings.controls_per_min,
             Kind.TOKEN: readings.tokens_per_min,
         }
-        self._plain = {kind: _bucket(limit, 1.0 - readings.headroom) for kind, limit in limits.items()}
+        burst_share = readings.burst_share
+        self._plain = {
+            kind: _bucket(limit, 1.0 - readings.headroom, burst_share) for kind, limit in limits.items()
+        }
         # a third of the head-room for stops: with both bursts spent, a minute still ends within the printed limit
-        self._urgent = _bucket(readings.controls_per_min, readings.headroom / 3)
+        self._urgent = _bucket(readings.controls_per_min, readings.headroom / 3, burst_share)
 
     def wait_s(self, kind: Kind, now_s: float, urgent: bool = False) -> float:
         waits = [bucket.wait_s(now_s) for bucket in self._buckets(kind, urgent)]
@@ -88,6 +91,6 @@ class Budget:
         return (plain, self._urgent) if urgent and kind is Kind.CONTROL else (plain,)
 
 
-def _bucket(per_min: int, share: float) -> _Bucket:
-    burst = max(1.0, per_min / 10)
+def _bucket(per_min: int, share: float, burst_share: float) -> _Bucket:
+    burst = max(1.0, per_min * burst_share)
     return _Bucket(rate_per_s=per_min * share / _MINUTE_S, burst=burst, level=burst)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 
 from aiohttp import web
 
@@ -25,7 +26,8 @@ from controller.core.events import (
     StartWished,
     StopWished,
 )
-from controller.core.model import SITE, Evse
+from controller.core.model import SITE, Evse, EvseState, StationId
+from controller.core.readings import Readings
 from controller.core.snapshot import Snapshot
 from controller.ports import Clock, Report
 from drivers.openplatform.answers import (
@@ -35,7 +37,6 @@ from drivers.openplatform.answers import (
     UNAUTHORIZED,
     UNKNOWN,
     ApiError,
-    bare,
     choice,
     digits,
     invalid,
@@ -43,6 +44,7 @@ from drivers.openplatform.answers import (
     ok,
     read_json,
     text,
+    token_answer,
 )
 from drivers.openplatform.clients_books import Books, energy_series, records_page
 from drivers.openplatform.clients_commands import Commands, Kind
@@ -60,7 +62,6 @@ from drivers.openplatform.clients_words import (
     site_fields,
     views_of,
 )
-from drivers.openplatform.settings import Readings
 from drivers.openplatform.tokens import Grant, Quota, Tokens, bearer, is_same_secret
 
 CHANNEL = "open-platform/onsite"
@@ -85,7 +86,8 @@ class ClientSurface:
 
     devices: by device id, read live (a charger may register later). look: the newest snapshot. purposes: the customer's
     consent, word by word: "monitor" opens the reads, "control" start and schedule, "v2g" discharge, "flexibility" the
-    group limit. `readings` hold the requests per minute and the other readings of the gaps.
+    group limit. `readings` hold the requests per minute and the other readings of the gaps. permits: by station that
+    OCPP leads, which of start, stop and schedule the config permits here (G-27); what is not in it is ours alone.
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class ClientSurface:
         purposes: frozenset[str],
         readings: Readings | None = None,
         site_id: str = SITE,
+        permits: Mapping[StationId, frozenset[str]] = MappingProxyType({}),
     ) -> None:
+        self._permits = permits
         self._clients = {client.id: client for client in clients}
         self._devices = devices
         self._look = look
@@ -110,8 +114,8 @@ class ClientSurface:
         self._readings = readings or Readings()
         self._site_id = site_id
         self._tokens = Tokens()
-        self._commands = Commands(self._readings.same_start_s)
-        self._streams = Streams(devices, look)
+        self._commands = Commands(self._readings.same_start_s, self._readings.queued_failed_s)
+        self._streams = Streams(devices, look, self._readings.stream_every_s)
         self._gets = Quota(self._readings.gets_per_min)
         self._controls = Quota(self._readings.controls_per_min)
         self._stops = Quota(self._readings.controls_per_min)
@@ -173,6 +177,11 @@ class ClientSurface:
         if purpose is not None and purpose not in self._purposes:
             raise ApiError(FORBIDDEN, f"the site's consent does not cover {purpose}")
 
+    def _need_permit(self, evse: Evse, word: str) -> None:
+        permit = self._permits.get(evse.station)
+        if permit is not None and word not in permit:
+            raise ApiError(FORBIDDEN, f"OCPP leads this connector, and the site does not permit {word} here")
+
     async def _token(self, request: web.Request) -> web.Response:
         body = await read_json(request, ("client_id", "client_secret", "grant_type"))
         name, secret = text(body, "client_id"), body["client_secret"]
@@ -189,7 +198,9 @@ class ClientSurface:
             await self._report(AccessRefused(CHANNEL, name or "", peer, reason))
             raise ApiError(UNAUTHORIZED, "client not recognised")
         self._token_calls.spend(client.id, now_s)
-        return bare(self._tokens.issue(client.id, client.scopes, now_s))
+        with_read = self._readings.write_includes_read and "write" in client.scopes
+        scopes = client.scopes | {"read"} if with_read else client.scopes
+        return token_answer(self._tokens.issue(client.id, scopes, now_s), self._readings.token_answer)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -197,7 +208,7 @@ class ClientSurface:
         page, size = read_paging(request.query)
         status = choice(request.query, "status", ("active", "inactive"))
         snapshot = self._now_seen()
-        site = site_fields(snapshot, self._devices, self._site_id, self._readings.phase_voltage_v)
+        site = site_fields(snapshot, self._devices, self._site_id, self._readings.phase_voltage_mv)
         sites = [] if status == "inactive" else [site]
         items = sites[(page - 1) * size : page * size]
         return ok({"items": items, "total": len(sites), "page": page, "size": size})
@@ -237,24 +248,28 @@ class ClientSurface:
 
     async def _start(self, request: web.Request, client: str) -> web.Response:
         evse = self._evse_of(request)
+        self._need_permit(evse, "start")
         body = await read_json(request)
         transaction = text(body, "transaction_id")
-        wish = read_start(body, f"client {client}", evse, self._readings.phase_voltage_v)
+        wish = read_start(body, f"client {client}", evse, self._readings.phase_voltage_mv)
         known = self._commands.known(client, evse.id, transaction, self._clock.now())
         return _queued(known or await self._order(client, "start", wish, transaction))
 
     async def _stop(self, request: web.Request, client: str) -> web.Response:
         evse = self._evse_of(request)
+        if not self._is_discharging(evse):  # what was begun here may be ended here (G-14)
+            self._need_permit(evse, "stop")
         check_stop(await read_json(request))
         return _queued(await self._order(client, "stop", StopWished("", f"client {client}", evse.id)))
 
     async def _discharge(self, request: web.Request, client: str) -> web.Response:
         evse = self._evse_of(request)
-        wish = read_discharge(await read_json(request), f"client {client}", evse)
+        wish = read_discharge(await read_json(request), f"client {client}", evse, self._readings)
         return _queued(await self._order(client, "discharge", wish))
 
     async def _schedule(self, request: web.Request, client: str) -> web.Response:
         evse, by = self._evse_of(request), f"client {client}"
+        self._need_permit(evse, "schedule")
         schedule = read_schedule(await read_json(request), self._clock.now().utc)
         if isinstance(schedule, Cleared):
             await self._report(ScheduleCleared(by, evse.id, schedule.schedule))
@@ -301,6 +316,11 @@ class ClientSurface:
         if device is None:
             raise ApiError(UNKNOWN, "no such charger")
         return device
+
+    def _is_discharging(self, evse: Evse) -> bool:
+        snapshot = self._look()
+        view = None if snapshot is None else views_of(snapshot).get(evse.id)
+        return view is not None and view.state is EvseState.DISCHARGING
 
     def _evse_of(self, request: web.Request) -> Evse:
         device = self._device_of(request)

@@ -18,8 +18,6 @@ from controller.core.model import EvseId, EvseState, Moment
 from controller.core.snapshot import EvseView, OrderView, Snapshot
 from drivers.openplatform.answers import UNKNOWN, ApiError, stamp
 
-LOST_S = 300.0  # an order nobody has seen for so long counts as failed
-
 Kind = Literal["start", "stop", "discharge", "flexibility"]
 _LASTING = ("start", "discharge")  # these are over when the energy is
 
@@ -43,8 +41,11 @@ class _Command:
 
 
 class Commands:
-    def __init__(self, same_start_s: float, keep: int = 4096) -> None:
+    """`lost_s`: an order nobody has seen for so long counts as failed."""
+
+    def __init__(self, same_start_s: float, lost_s: float, keep: int = 4096) -> None:
         self._same_start_s = same_start_s
+        self._lost_s = lost_s
         self._keep = keep
         self._all: OrderedDict[str, _Command] = OrderedDict()
         self._open: dict[str, _Command] = {}
@@ -91,7 +92,7 @@ class Commands:
         views = {view.id: view for view in snapshot.evses}
         for command in list(self._open.values()):
             view = None if command.evse is None else views.get(command.evse)
-            _advance(command, orders.get(command.id), view, now)
+            _advance(command, orders.get(command.id), view, now, self._lost_s)
             if command.status in ("completed", "failed"):
                 del self._open[command.id]
 
@@ -109,7 +110,9 @@ class Commands:
         return fields | {"result": dict(command.result)} if command.result else fields
 
 
-def _advance(command: _Command, order: OrderView | None, view: EvseView | None, now: Moment) -> None:
+def _advance(
+    command: _Command, order: OrderView | None, view: EvseView | None, now: Moment, lost_s: float
+) -> None:
     session = None if view is None else view.session
     if command.session is not None:
         if session is not None and session.id == command.session and not _is_over(command, view):
@@ -119,7 +122,7 @@ def _advance(command: _Command, order: OrderView | None, view: EvseView | None, 
             command.reach("completed", now)
         return
     if order is None:
-        if now.mono_s - command.seen_s > LOST_S:
+        if now.mono_s - command.seen_s > lost_s:
             command.result["message"] = "no trace of it; it may still be carried out"
             command.reach("failed", now)
         return

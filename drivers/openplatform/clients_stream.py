@@ -25,7 +25,6 @@ from drivers.openplatform.clients_words import LocalDevice, frame_fields, views_
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 5.0
 SLOW_S = 5.0  # real seconds
 SOCKETS_PER_CLIENT = 16
 _PING_S = 20.0
@@ -71,11 +70,15 @@ class _Said:
 
 
 class Streams:
-    """`devices` is read live. `tick` must be called often; it never waits."""
+    """`devices` is read live. `tick` must be called often; it never waits. `every_s`: how often a charger in use
+    speaks."""
 
-    def __init__(self, devices: Mapping[str, LocalDevice], look: Callable[[], Snapshot | None]) -> None:
+    def __init__(
+        self, devices: Mapping[str, LocalDevice], look: Callable[[], Snapshot | None], every_s: float
+    ) -> None:
         self._devices = devices
         self._look = look
+        self._every_s = every_s
         self._listeners: set[Listener] = set()
         self._said: dict[str, _Said] = {}
         self._seen: Snapshot | None = None
@@ -146,7 +149,7 @@ class Streams:
     def _is_due(self, device_id: str, frame: Mapping[str, Any], now_s: float) -> bool:
         said, states = self._said.get(device_id), _states(frame)
         active = any(state in _ACTIVE for _, state in states)
-        if said is not None and states == said.states and not (active and now_s - said.at_s >= INTERVAL_S):
+        if said is not None and states == said.states and not (active and now_s - said.at_s >= self._every_s):
             return False
         self._said[device_id] = _Said(states, now_s)
         return True

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from controller.core.events import DischargeWished, StartWished
 from controller.core.model import SITE, Evse, EvseId, EvseState, Schedule, ScheduleType, SlotAction, TimeSlot
+from controller.core.readings import Readings
 from controller.core.snapshot import EvseView, Snapshot
 from controller.core.units import amps, current_for_power_ma, limit_ma
 from controller.core.windows import problems
@@ -100,7 +101,9 @@ def status_of(view: EvseView) -> str:
     return word
 
 
-def site_fields(snapshot: Snapshot, devices: Mapping[str, LocalDevice], site_id: str, phase_v: int) -> Fields:
+def site_fields(
+    snapshot: Snapshot, devices: Mapping[str, LocalDevice], site_id: str, phase_mv: int
+) -> Fields:
     views = views_of(snapshot)
     served = [
         views[evse.id] for device in devices.values() for evse in device.evses.values() if evse.id in views
@@ -112,7 +115,7 @@ def site_fields(snapshot: Snapshot, devices: Mapping[str, LocalDevice], site_id:
         "name": snapshot.site,
         "total_connectors": sum(len(device.evses) for device in devices.values()),
         "status_summary": {word: states.count(word) for word in _COUNTED},
-        "power_capacity": sum(site.limit_ma) * phase_v / 1e6,
+        "power_capacity": sum(site.limit_ma) * phase_mv / 1e9,
     }
 
 
@@ -175,13 +178,13 @@ def read_paging(query: Mapping[str, str]) -> tuple[int, int]:
     return digits(query, "page", 1, 10**9 - 1) or 1, digits(query, "size", 1, 100) or 20
 
 
-def read_start(body: Fields, by: str, evse: Evse, phase_v: int) -> StartWished:
+def read_start(body: Fields, by: str, evse: Evse, phase_mv: int) -> StartWished:
     """The wish without its order's id. `charge_power` becomes the current it means on this EVSE's phases, rounded down and never above its rating."""
     _refuse_nulls(body, "charge_power", "duration", "target_soc", "transaction_id")
     power_kw = number(body, "charge_power", 0, _MAX_KW, above=True)
     most_ma = None
     if power_kw is not None:
-        share_ma = current_for_power_ma(_floor_w(power_kw), phase_v * 1000, len(evse.phases))
+        share_ma = current_for_power_ma(_floor_w(power_kw), phase_mv, len(evse.phases))
         most_ma = min(evse.max_ma, share_ma)
     return StartWished(
         "",
@@ -193,8 +196,8 @@ def read_start(body: Fields, by: str, evse: Evse, phase_v: int) -> StartWished:
     )
 
 
-def read_discharge(body: Fields, by: str, evse: Evse) -> DischargeWished:
-    """The wish without its order's id."""
+def read_discharge(body: Fields, by: str, evse: Evse, readings: Readings) -> DischargeWished:
+    """The wish without its order's id; what the client leaves open is a reading (G-14)."""
     _refuse_nulls(body, "duration", "min_soc")
     power_kw = number(body, "discharge_power", 0, _MAX_KW, above=True)
     if power_kw is None:
@@ -207,8 +210,8 @@ def read_discharge(body: Fields, by: str, evse: Evse) -> DischargeWished:
         by,
         evse.id,
         power_w,
-        min_soc=integer(body, "min_soc", 0, 100),
-        duration_s=integer(body, "duration", 1, LONGEST_DISCHARGE_S),
+        min_soc=max(integer(body, "min_soc", 0, 100) or 0, readings.discharge_floor_soc),
+        duration_s=integer(body, "duration", 1, LONGEST_DISCHARGE_S) or readings.discharge_default_s,
     )
 
 

@@ -17,9 +17,10 @@ from datetime import datetime
 
 from aiohttp import web
 
-from controller.core.commands import Steering
-from controller.core.events import CommandRefused, Event, FirmwareReported, RecordReceived, TransactionStarted
+from controller.core.commands import Steering, UpgradeFirmware
+from controller.core.events import CommandRefused, Event, RecordReceived, TransactionStarted
 from controller.core.model import Evse, Moment, StationId
+from controller.core.readings import Readings
 from controller.ports import Clock, Report
 from drivers.openplatform import devices_words as words
 from drivers.openplatform.answers import (
@@ -33,13 +34,14 @@ from drivers.openplatform.answers import (
     ok,
     read_json,
 )
+from drivers.openplatform.books import contradiction
 from drivers.openplatform.clients_words import LocalDevice
 from drivers.openplatform.devices_belief import DeviceBelief
 from drivers.openplatform.devices_faults import CHANNEL
+from drivers.openplatform.devices_firmware import DeviceFirmware
 from drivers.openplatform.devices_gate import Gate
 from drivers.openplatform.devices_hatch import Hatch
 from drivers.openplatform.devices_plans import DevicePlans
-from drivers.openplatform.settings import Readings
 from drivers.openplatform.tokens import Quota
 from drivers.openplatform.vault import Vault, VaultFull
 
@@ -69,6 +71,7 @@ class _Charger:
     evses: Mapping[int, Evse]
     belief: DeviceBelief
     hatch: Hatch
+    firmware: DeviceFirmware
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
 
@@ -99,14 +102,14 @@ class DeviceSurface:
         evses = {evse.id: evse for about in chargers.values() for evse in about.evses.values()}
         self.plans = DevicePlans(evses, vault, can_discharge, readings)
         self._live = Quota(10, 1.0)
-        self._reports = Quota(60)
+        self._reports = Quota(readings.uploads_per_min)
         self._words = Quota(240)  # we cause them ourselves, two for each command
         self._polls = Quota(240)  # each command ends one
         self._chargers = {serial: self._charger(serial, about) for serial, about in chargers.items()}
         self._by_evse = {
             evse.id: charger for charger in self._chargers.values() for evse in charger.evses.values()
         }
-        self.gate = Gate(self._chargers, vault, clock, report)
+        self.gate = Gate(self._chargers, vault, clock, report, readings)
         self.devices: dict[str, LocalDevice] = {}
         for charger in self._chargers.values():
             self._publish(charger)
@@ -130,7 +133,10 @@ class DeviceSurface:
             self.plans,
         )
         device_id = self._vault.device_id(serial)
-        charger = _Charger(serial, device_id, about.station, about.model, about.evses, belief, hatch)
+        firmware = DeviceFirmware(serial, belief.link, self._vault, self._readings)
+        charger = _Charger(
+            serial, device_id, about.station, about.model, about.evses, belief, hatch, firmware
+        )
         return charger
 
     def routes(self) -> list[web.RouteDef]:
@@ -150,13 +156,15 @@ class DeviceSurface:
 
     # --- the host's side ----------------------------------------------------------------------------------------------
 
-    def send(self, command: Steering) -> list[Event]:
+    def send(self, command: Steering | UpgradeFirmware) -> list[Event]:
         """Lays a command out for its charger; returns what is decided about commands by that."""
         charger = self._by_evse.get(command.evse)
         if charger is None:
             return [CommandRefused(command.id, "not on this channel")]
         if not charger.belief.link.up:
             return [CommandRefused(command.id, "not connected")]
+        if isinstance(command, UpgradeFirmware) and (reason := charger.firmware.order(command)):
+            return [CommandRefused(command.id, reason)]
         return charger.hatch.put(command)
 
     async def commit(self) -> None:
@@ -196,7 +204,7 @@ class DeviceSurface:
         return answer
 
     async def _heartbeat(self, request: web.Request, charger: _Charger) -> web.Response:
-        beat = words.read_heartbeat(await read_json(request))
+        beat = words.read_heartbeat(await read_json(request), self._readings)
         await self._fold(charger, request, lambda now: charger.belief.heartbeat(beat, now))
         self._publish(charger, self._clock.now().utc)
         return ok({"commands": [] if beat.status == "offline" else await charger.hatch.without_poll()})
@@ -208,7 +216,7 @@ class DeviceSurface:
         return ok()
 
     async def _event(self, request: web.Request, charger: _Charger) -> web.Response:
-        event = words.read_event(await read_json(request))
+        event = words.read_event(await read_json(request), self._readings)
         _evse(charger, event.number)
         await self._fold(charger, request, lambda now: charger.belief.event(event, now))
         return ok()
@@ -227,6 +235,8 @@ class DeviceSurface:
             record.reason,
         )
         known = self._vault.has_record(charger.serial, record.id)
+        if not known and (doubt := contradiction(received, self._readings)):
+            log.warning("%s: record %s: %s", charger.station, record.id, doubt)
 
         def closed(now: Moment) -> list[Event]:
             return [] if known else [*charger.belief.record(record, now), received]
@@ -252,24 +262,15 @@ class DeviceSurface:
         word = words.read_command_word(await read_json(request))
         if not charger.hatch.is_ours(word):
             raise ApiError(UNKNOWN, "no such command")
-        await self._fold(charger, request, lambda now: charger.hatch.settle(word))
+        await self._fold(
+            charger, request, lambda now: charger.hatch.settle(word) or charger.firmware.said(word)
+        )
         return ok()
 
     async def _firmware_status(self, request: web.Request, charger: _Charger) -> web.Response:
         word = words.read_upgrade_word(await read_json(request))
-        told = FirmwareReported(
-            charger.station, CHANNEL, word.version, word.status, word.progress_pct, word.text
-        )
-
-        def installed(now: Moment) -> list[Event]:
-            known = self._vault.identity(charger.serial)
-            if word.status != "success" or known is None or known.firmware == word.version:
-                return [told]
-            self._vault.runs(charger.serial, word.version)
-            peer = request.remote or "?"
-            return [told, *charger.belief.link.introduced(known.vendor, known.model, word.version, peer)]
-
-        await self._fold(charger, request, installed)
+        peer = request.remote or "?"
+        await self._fold(charger, request, lambda now: charger.firmware.reported(word, peer))
         self._publish(charger)
         return ok()
 

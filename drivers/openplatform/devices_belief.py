@@ -10,7 +10,7 @@ is there, and what its clock says, stands in `devices_link`, its faults in `devi
   gone: then its `stop` has `DOUBT_S` to come. Session energy counts from 0, so only differences within one session
   count. An exported session has no import register.
 - **Time.** The charger's clock is corrected by what its heartbeats show. What is older than what we know, or than
-  `LATE_S`, proves the charger alive and changes nothing else; what was taken after a stop cannot be undone by what was
+  `late_upload_s`, proves the charger alive and changes nothing else; what was taken after a stop cannot be undone by what was
   taken before it.
 - **Fallback.** A charger left alone is at its fallback when it is idle (nothing flows without a start) or in a session
   that we started with the fallback as `charge_power`. A session of anybody else has an unknown base.
@@ -35,6 +35,7 @@ from controller.core.events import (
     TransactionStarted,
 )
 from controller.core.model import Evse, EvseId, EvseState, Moment, StationId
+from controller.core.readings import Readings
 from drivers.openplatform.devices_connector import (
     NEVER,
     Connector,
@@ -48,12 +49,10 @@ from drivers.openplatform.devices_faults import CHANNEL, Faults
 from drivers.openplatform.devices_link import STEADY, DeviceLink
 from drivers.openplatform.devices_words import DeviceEvent, Heartbeat, SessionRecord, Telemetry
 from drivers.openplatform.limits import is_pause
-from drivers.openplatform.settings import Readings
 
 log = logging.getLogger(__name__)
 
 DOUBT_S = 10.0
-LATE_S = 30.0
 _NEW_SESSION_WH = 100  # session energy that fell by more than rounding belongs to another session
 _FLOWING = (EvseState.CHARGING, EvseState.DISCHARGING)
 _RESTING = (EvseState.AVAILABLE, EvseState.PREPARING, EvseState.UNAVAILABLE)
@@ -83,6 +82,12 @@ class DeviceBelief:
     def memory(self) -> dict[str, Any]:
         """What must survive our restart, by connector number; JSON values only."""
         return {str(number): to_memory(connector) for number, connector in self._connectors.items()}
+
+    def is_free(self, evse: EvseId, now: Moment) -> bool:
+        """No session, and none on its way."""
+        connector = self._by_evse[evse]
+        coming = connector.start_until is not None and now.utc < connector.start_until
+        return connector.session is None and not coming
 
     # --- what we did --------------------------------------------------------------------------------------------------
 
@@ -144,7 +149,7 @@ class DeviceBelief:
             events = self._faults.healthy()
         else:
             events = self._faults.begin(None, beat.fault, "", now.utc, lasting=True)
-        gone = beat.status == "offline"
+        gone = beat.status == "offline" and self._readings.offline_beat_is_shutdown
         return events + (self.link.lose("the charger announced to go offline") if gone else [])
 
     # --- telemetry ----------------------------------------------------------------------------------------------------
@@ -152,7 +157,9 @@ class DeviceBelief:
     def telemetry(self, reading: Telemetry, now: Moment) -> list[Event]:
         connector = self._connectors[reading.number]
         stamp, age_s = self.link.place(reading.stamp, now)
-        if age_s > LATE_S or (connector.newest is not None and stamp < connector.newest):
+        if age_s > self._readings.late_upload_s or (
+            connector.newest is not None and stamp < connector.newest
+        ):
             log.debug("%s: late telemetry of %s", connector.evse.id, reading.stamp)
             return []
         connector.newest = stamp
@@ -219,9 +226,9 @@ class DeviceBelief:
             case "plug_in" | "plug_out":
                 events = self._plug(connector, event.kind == "plug_in", at)
             case "start":
-                events = self._told_start(connector, at, age_s > LATE_S, now)
+                events = self._told_start(connector, at, age_s > self._readings.late_upload_s, now)
             case "stop":
-                events = self._told_stop(connector, at, event.reason, age_s > LATE_S)
+                events = self._told_stop(connector, at, event.reason, age_s > self._readings.late_upload_s)
             case "fault" | "alarm":
                 evse = None if event.whole else connector.evse.id
                 return self._faults.begin(
@@ -287,7 +294,9 @@ class DeviceBelief:
         began, _ = self.link.place(record.started, now)
         if session is None or began > session.began + timedelta(seconds=self._readings.resume_s):
             return []
-        events = self._told_stop(connector, at, record.reason or "its record says so", age_s > LATE_S)
+        events = self._told_stop(
+            connector, at, record.reason or "its record says so", age_s > self._readings.late_upload_s
+        )
         return events + self._fallback(connector)
 
     # --- sessions -----------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.core.model import Evse, EvseState, PerPhase
+from controller.core.readings import Readings
 from controller.core.units import load_ma
 from drivers.openplatform.devices_words import DeviceEvent, Telemetry
 from drivers.openplatform.limits import base_is_fallback
-from drivers.openplatform.settings import Readings
 
 NEVER = float("-inf")
 
@@ -76,8 +76,8 @@ def currents(evse: Evse, reading: Telemetry, readings: Readings) -> PerPhase[int
     wired = len(evse.phases)
     if reading.conductor_ma is not None:
         return PerPhase(*(ma if index < wired else None for index, ma in enumerate(reading.conductor_ma)))
-    known = [load_ma(reading.power_w / (readings.phase_voltage_v * wired))]
-    if 0 < reading.voltage_v <= readings.highest_ac_voltage_v:
+    known = [load_ma(reading.power_w * 1000 / (readings.phase_voltage_mv * wired))]
+    if 0 < reading.voltage_v * 1000 <= readings.highest_ac_voltage_mv:
         known.append(-abs(reading.current_ma) if reading.power_w < 0 else reading.current_ma)
     worst_ma = max(known, key=abs)
     return PerPhase(*(worst_ma if index < wired else None for index in range(3)))

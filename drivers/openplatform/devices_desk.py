@@ -2,9 +2,10 @@
 
 Owns the slot before the charger's next poll (the newest limit replaces an unsent one, a stop clears everything and is
 never displaced; schedules to store wait behind) and the commands that were handed out and wait for `accepted` or `rejected`. An answer to a poll may be
-lost on the way, so an unanswered command is handed out again after `RESEND_S`, under the same id; the charger knows the
+lost on the way, so an unanswered command is handed out again after `command_resend_s`, under the same id; the charger knows the
 id and acts once (G-07). A newer order for the connector ends that. It cannot grow: one stop, one start and one limit
-wait, and what was handed out is given up after the link's `answer_s`. Every command ends in exactly one event.
+wait, and what was handed out is given up after the link's `answer_s` (an upgrade later). Every command ends in exactly
+one event.
 
 Must not do I/O or know HTTP. Source: ports.Charger, GAPS G-07, G-08.
 """
@@ -15,7 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.core.commands import SetLimit, StartCharging, StartDischarge, Steering, StopCharging
+from controller.core.commands import (
+    SetLimit,
+    StartCharging,
+    StartDischarge,
+    Steering,
+    StopCharging,
+    UpgradeFirmware,
+)
 from controller.core.events import (
     CommandAccepted,
     CommandLost,
@@ -24,8 +32,7 @@ from controller.core.events import (
     Event,
 )
 from controller.core.model import EvseId
-
-RESEND_S = 5.0
+from controller.core.readings import Readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class StorePlan:
     body: Mapping[str, Any]
 
 
-Order = Steering | StorePlan
+Order = Steering | StorePlan | UpgradeFirmware
 
 
 @dataclass(slots=True)
@@ -54,8 +61,9 @@ class Offer:
 class Desk:
     """Times are monotonic seconds of the site's clock."""
 
-    def __init__(self, answer_s: float) -> None:
+    def __init__(self, answer_s: float, readings: Readings) -> None:
         self._answer_s = answer_s
+        self._readings = readings
         self._offers: dict[str, Offer] = {}  # unanswered, oldest first
 
     def put(self, wire_id: str, command: Order, now_s: float) -> list[Event]:
@@ -100,15 +108,22 @@ class Desk:
 
     def overdue(self, now_s: float) -> list[tuple[Order, Event]]:
         """Gives up what waited too long."""
-        late = [o for o in self._offers.values() if now_s - o.issued_s >= self._answer_s]
+        late = [o for o in self._offers.values() if now_s - o.issued_s >= self._patience_s(o)]
         for offer in late:
             del self._offers[offer.id]
         return [(offer.command, _undone(offer, "not fetched by the charger in time")) for offer in late]
 
+    def _patience_s(self, offer: Offer) -> float:
+        if isinstance(
+            offer.command, UpgradeFirmware
+        ):  # a charger that does not poll hears of it in a heartbeat
+            return max(self._answer_s, self._readings.command_expiry_s)
+        return self._answer_s
+
     def _due_s(self, offer: Offer) -> float:
         if offer.stale:
             return float("inf")
-        return offer.issued_s if offer.handed_s is None else offer.handed_s + RESEND_S
+        return offer.issued_s if offer.handed_s is None else offer.handed_s + self._readings.command_resend_s
 
 
 def _undone(offer: Offer, reason: str) -> Event:
@@ -120,8 +135,8 @@ def _undone(offer: Offer, reason: str) -> Event:
 def _displaces(newer: Order, older: Order) -> bool:
     match newer:
         case StopCharging():
-            return not isinstance(older, StorePlan)
-        case StorePlan():
+            return not isinstance(older, StorePlan | UpgradeFirmware)
+        case StorePlan() | UpgradeFirmware():
             return False
         case SetLimit():
             return isinstance(older, SetLimit)
@@ -137,5 +152,5 @@ def _rank(offer: Offer) -> tuple[int, float]:
             return 1, offer.issued_s
         case SetLimit():
             return 2, offer.issued_s
-        case StorePlan():
+        case StorePlan() | UpgradeFirmware():
             return 3, offer.issued_s

@@ -2,8 +2,9 @@
 
 Owns registration and tokens. Only an announced serial number of the announced model, on firmware proven to hold a
 second backend, registers, and only once; a charger that lost its identity needs a person (`forget`). Every refusal of
-a stranger takes the same time and says the same. Every refusal is reported, once a minute for the same charger and
-reason. Secrets are never logged.
+a stranger takes the same time and says the same, in codes the operations document: they know no 403, so who may not
+register is 1001, and whose firmware closed the gate has no good token (2001). Every refusal is reported, once a minute
+for the same charger and reason. Secrets are never logged.
 Source: openapi.yaml registerDevice, deviceToken; GAPS G-03, G-04, G-22, G-23.
 """
 
@@ -19,16 +20,17 @@ from aiohttp import web
 
 from controller.core.events import AccessRefused, Event
 from controller.core.model import StationId
+from controller.core.readings import Readings
 from controller.ports import Clock, Report
 from drivers.openplatform.answers import (
     CONFLICT,
-    FORBIDDEN,
     INTERNAL,
+    INVALID,
     UNAUTHORIZED,
     ApiError,
-    bare,
     ok,
     read_json,
+    token_answer,
 )
 from drivers.openplatform.devices_belief import DeviceBelief
 from drivers.openplatform.devices_faults import CHANNEL
@@ -39,7 +41,6 @@ from drivers.openplatform.vault import Vault, VaultFull
 log = logging.getLogger(__name__)
 
 REFUSE_AFTER_S = 0.5  # real seconds
-SECRET_S = 10 * 365 * 86400  # secrets do not expire, as there is no way to renew one (G-03)
 _TELL_AGAIN_S = 60.0
 _TOLD_KEPT = 256
 _SCOPES = frozenset({"device"})
@@ -61,15 +62,23 @@ class Announced(Protocol):
 class Gate:
     """`chargers` by serial number. `vault` is open."""
 
-    def __init__(self, chargers: Mapping[str, Announced], vault: Vault, clock: Clock, report: Report) -> None:
+    def __init__(
+        self,
+        chargers: Mapping[str, Announced],
+        vault: Vault,
+        clock: Clock,
+        report: Report,
+        readings: Readings,
+    ) -> None:
         self._chargers = chargers
         self._serials = {vault.device_id(serial): serial for serial in chargers}
         self._vault = vault
         self._clock = clock
         self._report = report
         self._tokens = Tokens(keep=4)
-        self._registers = Quota(10)
-        self._token_calls = Quota(10)
+        self._readings = readings
+        self._registers = Quota(readings.registrations_per_min)
+        self._token_calls = Quota(readings.tokens_per_min)
         self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def introduce(self) -> None:
@@ -82,7 +91,7 @@ class Gate:
                 )
 
     def admit(self, request: web.Request) -> str:
-        """The serial number of the caller. Raises ApiError 2001, 2002, 2003."""
+        """The serial number of the caller. Raises ApiError 2001, 2002."""
         token = bearer(request.headers.get("Authorization"))
         grant: Grant = self._tokens.check(token, self._clock.now().mono_s)
         self._check_firmware(grant.holder)
@@ -105,7 +114,7 @@ class Gate:
             if charger.belief.link.admitted:
                 return await self._enrol(charger, who)
         await asyncio.sleep(REFUSE_AFTER_S)
-        raise ApiError(FORBIDDEN, "this charger may not register here")
+        raise ApiError(INVALID, "this charger may not register here")
 
     async def token(self, request: web.Request) -> web.Response:
         device_id, secret = read_credentials(await read_json(request, _TOKEN))
@@ -118,7 +127,7 @@ class Gate:
             await self._refused(who, peer, "unknown charger" if serial is None else "wrong secret")
             raise ApiError(UNAUTHORIZED, "charger not recognised")
         self._check_firmware(serial)
-        return bare(self._tokens.issue(serial, _SCOPES, now_s))
+        return token_answer(self._tokens.issue(serial, _SCOPES, now_s), self._readings.token_answer)
 
     async def forget(self, serial: str) -> bool:
         """A person lets a charger that lost its identity register again; False when it had none. Raises VaultFull."""
@@ -141,11 +150,12 @@ class Gate:
             raise ApiError(INTERNAL, "not stored, send it again") from None
         device_id = self._vault.device_id(who.serial)
         log.info("%s registered as %s", charger.station, device_id)
-        return ok({"device_id": device_id, "device_secret": secret, "expires_in": SECRET_S})
+        expires_s = int(self._readings.secret_expires_in_s)
+        return ok({"device_id": device_id, "device_secret": secret, "expires_in": expires_s})
 
     def _check_firmware(self, serial: str) -> None:
         if not self._chargers[serial].belief.link.admitted:
-            raise ApiError(FORBIDDEN, "this firmware may not use the platform link")
+            raise ApiError(UNAUTHORIZED, "this firmware may not use the platform link")
 
     async def _refused(self, identity: str, peer: str, reason: str) -> None:
         now_s, key = self._clock.now().mono_s, (identity, reason)

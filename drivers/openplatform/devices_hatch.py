@@ -22,13 +22,13 @@ from aiohttp import web
 from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.events import CommandAccepted, CommandLost, CommandRefused, CommandSent, Event
 from controller.core.model import Evse, EvseId
+from controller.core.readings import Readings
 from controller.ports import Clock, Report
 from drivers.openplatform.answers import stamp
 from drivers.openplatform.devices_belief import DeviceBelief
 from drivers.openplatform.devices_desk import Desk, Offer, Order, StorePlan
 from drivers.openplatform.devices_plans import DevicePlans
-from drivers.openplatform.devices_words import EXPIRY_S, CommandWord, command_body
-from drivers.openplatform.settings import Readings
+from drivers.openplatform.devices_words import CommandWord, command_body
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Hatch:
         self._keep = keep
         self._plans = plans
         self._numbers = {evse.id: number for number, evse in evses.items()}
-        self._desks = {number: Desk(evse.link.answer_s) for number, evse in evses.items()}
+        self._desks = {number: Desk(evse.link.answer_s, readings) for number, evse in evses.items()}
         self._polls: dict[int, _Poll] = {}
         self._intents: dict[EvseId, tuple[str, float]] = {}  # transaction_id, and until when it serves
 
@@ -101,7 +101,9 @@ class Hatch:
         for number, desk in self._desks.items():
             for command, event in desk.overdue(now_s):
                 events += self._decided(command, event)
-            plan = self._plans.due(self._evses[number].id, now_s) if self._belief.link.up else None
+            evse, now = self._evses[number].id, self._clock.now()
+            free = self._belief.is_free(evse, now)
+            plan = self._plans.due(evse, now, free) if self._belief.link.up else None
             if plan is not None:
                 self.put(plan)
             if desk.next(now_s) is not None:
@@ -157,11 +159,12 @@ class Hatch:
         return None
 
     async def without_poll(self) -> list[dict[str, Any]]:
-        """What a heartbeat carries."""
+        """What a heartbeat carries; as a rule nothing for a connector with an open poll."""
         bodies: list[dict[str, Any] | None] = []
+        offers = self._readings.heartbeat_offers
         for number, desk in self._desks.items():
             poll = self._polls.get(number)
-            if poll is not None and poll.alive:
+            if offers == "never" or (offers == "without-poll" and poll is not None and poll.alive):
                 continue
             while (offer := desk.next(self._clock.now().mono_s)) is not None:
                 bodies.append(await self._hand(number, offer))
@@ -183,7 +186,7 @@ class Hatch:
         # a late stop is still wanted; expiry is read on the charger's clock
         if not isinstance(command, StopCharging | StorePlan):
             body["expiry"] = stamp(
-                now.utc - self._belief.link.skew + timedelta(seconds=_expiry_s(command, evse) - waited_s)
+                now.utc - self._belief.link.skew + timedelta(seconds=self._expiry_s(command, evse) - waited_s)
             )
         match command:
             case SetLimit():
@@ -229,10 +232,10 @@ class Hatch:
             self._intents[evse] = known
         return known[0]
 
-
-def _expiry_s(command: Order, evse: Evse) -> float:
-    """G-08. A limit's lease begins when the charger gets it, so it may come no later than the lease has slack; the
-    margin is for whole seconds and what is left of the charger's clock error."""
-    if not isinstance(command, SetLimit):
-        return EXPIRY_S
-    return min(EXPIRY_S, max(_MARGIN_S, evse.link.lease_slack_s - _MARGIN_S))
+    def _expiry_s(self, command: Order, evse: Evse) -> float:
+        """G-08. A limit's lease begins when the charger gets it, so it may come no later than the lease has slack; the
+        margin is for whole seconds and what is left of the charger's clock error."""
+        expiry_s = self._readings.command_expiry_s
+        if not isinstance(command, SetLimit):
+            return expiry_s
+        return min(expiry_s, max(_MARGIN_S, evse.link.lease_slack_s - _MARGIN_S))

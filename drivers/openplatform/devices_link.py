@@ -12,20 +12,18 @@ from datetime import datetime, timedelta
 
 from controller.core.events import AccessRefused, Event, LinkDown, LinkUp, StationBooted
 from controller.core.model import Moment, StationId
+from controller.core.readings import Readings
 from drivers.openplatform.devices_faults import CHANNEL
-from drivers.openplatform.settings import Readings
 from drivers.openplatform.words import firmware_passes
 
 log = logging.getLogger(__name__)
 
-SILENT_S = 90.0
 STEADY = timedelta(seconds=2)  # heartbeats travel; this much is no wrong clock
-_AHEAD = timedelta(seconds=60)  # a stamp further in the future than this is no stamp
 _MOST_ODD = 20
 
 
 class DeviceLink:
-    """Of one charger. `up` from the first authenticated request until `SILENT_S` without any."""
+    """Of one charger. `up` from the first authenticated request until `device_silent_s` without any."""
 
     def __init__(self, station: StationId, serial: str, readings: Readings) -> None:
         self.station = station
@@ -73,8 +71,8 @@ class DeviceLink:
         return [LinkDown(self.station, CHANNEL, reason)]
 
     def tick(self, now: Moment) -> list[Event]:
-        silent = now.mono_s - self._heard_s >= SILENT_S
-        return self.lose(f"silent for {SILENT_S:.0f} s") if silent else []
+        silent_s = self._readings.device_silent_s
+        return self.lose(f"silent for {silent_s:.0f} s") if now.mono_s - self._heard_s >= silent_s else []
 
     def beat(self, stamp: datetime, now: Moment) -> None:
         """A heartbeat made at that time by the charger's clock."""
@@ -88,7 +86,7 @@ class DeviceLink:
     def place(self, stamp: datetime, now: Moment) -> tuple[datetime, float]:
         """The stamp on our clock, and its age in seconds; a stamp of the future counts as now."""
         at = stamp + self.skew
-        if at > now.utc + _AHEAD:
+        if at > now.utc + timedelta(seconds=self._readings.stamp_ahead_s):
             self.log_once("its clock runs ahead; stamps of the future count as now")
             at = now.utc
         if not now.utc_trusted and not self.skew:

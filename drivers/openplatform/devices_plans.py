@@ -2,21 +2,22 @@
 
 Owns our copy, which is in the vault because a charger cannot be asked what it stores, and what still has to be told to
 each charger; that survives restarts of both. A stored plan is capped to the fallback (`limits.stored_plan`), so a
-charger left alone stays within it; `set_power_limit` lies over it while we are there. A connector keeps one plan: a
-plan under another id takes the former one out first. Must not send: the hatch asks what is due.
+charger left alone stays within it. While a limit and a slot hold at once the lower may count (G-11 leaves it open): so
+a plan rests while the connector is in a session, which we lead, and goes back in when it is free. A connector keeps one
+plan: a plan under another id takes the former one out first. Must not send: the hatch asks what is due.
 Source: DESIGN section 5, GAPS G-11.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.core.model import Evse, EvseId, Moment, Schedule
+from controller.core.readings import Readings
 from drivers.openplatform.devices_desk import StorePlan
 from drivers.openplatform.limits import removed_plan, stored_plan
-from drivers.openplatform.settings import Readings
 from drivers.openplatform.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -43,29 +44,42 @@ class DevicePlans:
         if evse not in self._evses:
             raise ValueError(f"{evse} is not on this channel")
         body = stored_plan(self._evses[evse], plan, self._can_discharge, self._readings)
-        kept = self._copy(evse)["id"]
-        before = [removed_plan(kept, now.utc)] if kept not in (None, plan.id) else []
-        self._change(evse, plan.id, [*before, body])
-
-    def drop(self, evse: EvseId, id: str | None, now: Moment) -> None:
-        """Takes the plan of that name (None: whichever there is) out of the charger again."""
-        kept = self._copy(evse)["id"]
-        if kept is not None and id in (None, kept):
-            self._change(evse, None, [removed_plan(kept, now.utc)])
-
-    def stands(self, evse: EvseId) -> bool:
-        """Whether the charger runs our copy by itself now, as far as we know."""
         copy = self._copy(evse)
-        return copy["id"] is not None and not copy["todo"]
+        if copy.get("body") == body and not self._is_refused(evse):
+            return  # told already, or about to be: memory in chargers wears
+        before = (
+            [removed_plan(copy["id"], now.utc, self._readings)] if copy["id"] not in (None, plan.id) else []
+        )
+        self._change(evse, plan.id, body, rests=True, todo=before)
 
-    def due(self, evse: EvseId, now_s: float) -> StorePlan | None:
-        """What to lay out for this connector now; `told` must follow."""
+    def drop(self, evse: EvseId, id: str, now: Moment) -> None:
+        """Takes the plan of that name out of the charger again."""
+        if self._copy(evse)["id"] == id:
+            self._change(evse, None, None, rests=False, todo=[removed_plan(id, now.utc, self._readings)])
+
+    def due(self, evse: EvseId, now: Moment, free: bool) -> StorePlan | None:
+        """What to lay out for this connector now; `told` must follow. `free`: no session, and none on its way."""
+        if evse in self._on_wire or now.mono_s < self._not_before_s.get(evse, 0.0):
+            return None
+        self._rest_or_return(evse, now, free)
         todo = self._copy(evse)["todo"]
-        if not todo or evse in self._on_wire or now_s < self._not_before_s.get(evse, 0.0):
+        if not todo:
             return None
         self._on_wire.add(evse)
         self._count += 1
         return StorePlan(f"plan-{self._count}", evse, todo[0])
+
+    def _rest_or_return(self, evse: EvseId, now: Moment, free: bool) -> None:
+        copy = self._copy(evse)
+        id, body, todo = copy["id"], copy.get("body"), copy["todo"]
+        if body is None:
+            return
+        if not free and not copy["rests"]:
+            # what was not told yet need not be taken back
+            gone = todo[:-1] if todo else [removed_plan(id, now.utc, self._readings)]
+            self._change(evse, id, body, rests=True, todo=gone)
+        elif free and copy["rests"] and not todo:
+            self._change(evse, id, body, rests=False, todo=[body])
 
     def told(self, order: StorePlan, accepted: bool | None, reason: str, now_s: float) -> None:
         """What became of it; None: nobody knows, so it is sent again. One the charger refused is not sent again until
@@ -75,16 +89,27 @@ class DevicePlans:
         if copy["todo"][:1] != [order.body]:
             return  # changed meanwhile
         if accepted:
-            self._change(order.evse, copy["id"], copy["todo"][1:])
+            self._change(order.evse, copy["id"], copy.get("body"), copy.get("rests", False), copy["todo"][1:])
         elif accepted is None:
             self._not_before_s[order.evse] = now_s + _RETRY_S
         else:
             self._not_before_s[order.evse] = float("inf")
             log.warning("%s: the charger would not store its plan: %s", order.evse, reason)
 
+    def _is_refused(self, evse: EvseId) -> bool:
+        return self._not_before_s.get(evse) == float("inf")
+
     def _copy(self, evse: EvseId) -> Mapping[str, Any]:
         return self._vault.schedule(evse) or {"id": None, "todo": []}
 
-    def _change(self, evse: EvseId, id: str | None, todo: list[Mapping[str, Any]]) -> None:
+    def _change(
+        self,
+        evse: EvseId,
+        id: str | None,
+        body: Mapping[str, Any] | None,
+        rests: bool,
+        todo: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """`body`: what the charger has once all of `todo` is told, unless it `rests`."""
         self._not_before_s.pop(evse, None)
-        self._vault.keep_schedule(evse, {"id": id, "todo": todo})
+        self._vault.keep_schedule(evse, {"id": id, "body": body, "rests": rests, "todo": list(todo)})

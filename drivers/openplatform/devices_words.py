@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging, UpgradeFirmware
 from controller.core.model import Evse, EvseState
+from controller.core.readings import Readings
 from controller.core.units import floor_to_step, load_ma, load_w, whole
 from drivers.openplatform import answers
 from drivers.openplatform.devices_desk import Order, StorePlan
 from drivers.openplatform.limits import is_pause, kw, limit_w, start_power_w
-from drivers.openplatform.settings import Readings
 from drivers.openplatform.words import stop_request
 
-EXPIRY_S = 120.0  # G-08: on every start, discharge and limit
 _STEP_W = 10
 
 _KW, _KWH, _VOLTS, _AMPS = 2000.0, 1e9, 2000.0, 5000.0  # what no connector reaches
@@ -137,9 +136,10 @@ def read_credentials(body: Fields) -> tuple[str, str]:
     return device, secret
 
 
-def read_heartbeat(body: Fields) -> Heartbeat:
+def read_heartbeat(body: Fields, readings: Readings) -> Heartbeat:
     code = _whole(body, "fault_code", -(2**31), 2**31)
-    return Heartbeat(_stamp(body, "timestamp"), _text(body, "status"), fault_name(code) if code else None)
+    fault = fault_name(code, readings) if code else None
+    return Heartbeat(_stamp(body, "timestamp"), _text(body, "status"), fault)
 
 
 def read_telemetry(body: Fields) -> Telemetry:
@@ -166,7 +166,7 @@ def read_telemetry(body: Fields) -> Telemetry:
     )
 
 
-def read_event(body: Fields) -> DeviceEvent:
+def read_event(body: Fields, readings: Readings) -> DeviceEvent:
     data = body.get("data")
     if data is None:
         raise answers.missing("data")
@@ -178,7 +178,7 @@ def read_event(body: Fields) -> DeviceEvent:
         stamp=_stamp(body, "timestamp"),
         kind=kind,
         number=_connector(body),
-        code=fault_name(data.get("fault_code")) if kind in ("fault", "alarm") else "",
+        code=fault_name(data.get("fault_code"), readings) if kind in ("fault", "alarm") else "",
         text=_words(data.get("fault_message")) or _words(data.get("message")),
         whole=isinstance(details, Mapping) and details.get("scope") == "charger",
         reason=_words(data.get("reason")),
@@ -221,10 +221,10 @@ def read_upgrade_word(body: Fields) -> UpgradeWord:
     return UpgradeWord(version, status, progress, _words(body.get("message")))
 
 
-def fault_name(code: Any) -> str:
-    """A number or a text as the dictionary writes it, "F-0421"; anything else as it came (G-18)."""
+def fault_name(code: Any, readings: Readings) -> str:
+    """A code as the dictionary writes it, "F-0421", as a rule a bare number too; anything else as it came (G-18)."""
     shown = str(code) if isinstance(code, int) and not isinstance(code, bool) else _words(code)
-    match = _CODE.fullmatch(shown)
+    match = _CODE.fullmatch(shown) if readings.bare_number_is_code or not shown.isdigit() else None
     return f"F-{int(match[1]):04d}" if match else shown or "unknown"
 
 
@@ -244,6 +244,8 @@ def command_body(
             if left_s < 1:
                 raise ValueError("the lease was over before the limit could be handed out")
             pause = is_pause(command.limit_ma, evse, readings)
+            if pause and readings.pause_command == "pause_charging":
+                return "pause_charging", params | {"duration": left_s}
             limit_kw = 0.0 if pause else kw(limit_w(command.limit_ma, evse, readings))
             return "set_power_limit", params | {"power_limit": limit_kw, "duration": left_s}
         case StartCharging():
@@ -254,11 +256,15 @@ def command_body(
         case StartDischarge():
             return "discharge", params | {
                 "discharge_power": kw(max(_STEP_W, floor_to_step(command.power_w, _STEP_W))),
-                "duration": max(1, int(min(command.duration_s, readings.discharge_max_s))),
+                "duration": max(1, int(min(command.duration_s, readings.discharge_alone_s))),
                 "min_soc": min(100, max(readings.discharge_floor_soc, command.min_soc)),
             }
         case StorePlan():
             return "set_schedule", params | dict(command.body)
+        case UpgradeFirmware():  # the whole charger's, so no connector is named
+            image = {} if command.url is None else {"url": command.url}
+            named = readings.upgrade_names_version or not image
+            return "firmware_upgrade", ({"firmware_version": command.version} if named else {}) | image
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------

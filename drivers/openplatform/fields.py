@@ -6,7 +6,7 @@ Pure, tolerant, bounded. Source: Open Platform REFERENCE section 4, GAPS posture
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from controller.core.units import whole
@@ -34,12 +34,13 @@ def as_percent(value: Any) -> int | None:
     return None if number is None or not 0 <= number <= 100 else whole(number)
 
 
-def as_instant(value: Any) -> datetime | None:
-    """An ISO 8601 instant as UTC; a time without a zone is read as UTC, which is what the platform speaks."""
+def as_instant(value: Any, zone: tzinfo = UTC) -> datetime | None:
+    """An ISO 8601 instant as UTC; a time without a zone is read as UTC, which is what the platform speaks, or as in
+    `zone`."""
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
         at = datetime.fromisoformat(value)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        return (at.replace(tzinfo=zone) if at.tzinfo is None else at).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

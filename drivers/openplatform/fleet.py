@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _FLOWING = (EvseState.CHARGING, EvseState.DISCHARGING)
 _NEVER = float("-inf")
-_MAX_AHEAD = timedelta(seconds=60)  # a stamp further in the future than this is no stamp
 _LOOKS = 3  # a charger that never tells current and voltage is not asked for them at this pace for ever
 _NEW_SESSION_WH = 100  # session energy that fell by more than rounding belongs to another session
 
@@ -279,7 +278,11 @@ class Fleet:
                     station, f'connector {reading.number}: unknown state "{reading.state_text}" ignored'
                 )
             stamp = reading.taken or taken
-            if stamp is not None and now.utc_trusted and stamp > now.utc + _MAX_AHEAD:
+            if (
+                stamp is not None
+                and now.utc_trusted
+                and stamp > now.utc + timedelta(seconds=self._readings.stamp_ahead_s)
+            ):
                 stamp = None
             if stamp is not None and connector.newest is not None and stamp < connector.newest:
                 continue  # overtaken on the way

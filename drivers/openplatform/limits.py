@@ -36,8 +36,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from controller.core.model import Evse, Schedule, SlotAction, TimeSlot
+from controller.core.readings import Readings
 from controller.core.units import floor_to_step, power_for_current_w
-from drivers.openplatform.settings import Readings
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _STEP_W = 10  # kW with two decimals: 0.01 kW
@@ -50,7 +50,7 @@ def limit_w(current_ma: int, evse: Evse, readings: Readings) -> int:
     `Readings.kw_limit_spreads`."""
     capped_ma = max(0, min(current_ma, evse.max_ma))
     phases = len(evse.phases) if readings.kw_limit_spreads == "wired" else 1
-    return floor_to_step(power_for_current_w(capped_ma, readings.phase_voltage_v * 1000, phases), _STEP_W)
+    return floor_to_step(power_for_current_w(capped_ma, readings.phase_voltage_mv, phases), _STEP_W)
 
 
 def floor_power_w(power_w: int) -> int:
@@ -91,7 +91,7 @@ def leased_schedule(
     if end - start > _LONGEST:
         raise ValueError("a lease this long does not fit one schedule slot")
     zone = _zone(start, end, timezone, readings)
-    slot: dict[str, Any] = {"start": _clock(start, zone), "end": _clock(end, zone)}
+    slot: dict[str, Any] = {"start": _clock(start, zone), "end": _end(_clock(end, zone), readings)}
     if is_pause(limit_ma, evse, readings):
         slot["action"] = "idle"
     else:
@@ -109,11 +109,13 @@ def leased_schedule(
 
 def stored_plan(evse: Evse, plan: Schedule, can_discharge: bool, readings: Readings) -> dict[str, Any]:
     """The body that stores `plan` in the charger (G-11), capped to the fallback. A `discharge` slot becomes `idle`
-    without consent to discharging. Raises ValueError for a plan that names none of our zones."""
+    without consent to discharging or without a power. Raises ValueError for a plan that names none of our zones."""
     try:
         zone = ZoneInfo(plan.timezone)
     except (KeyError, ValueError, OSError):
         raise ValueError(f'unknown time zone "{plan.timezone}"') from None
+    # a slot has no floor of charge: below the schedule's own target the charger must not go without us
+    can_discharge = can_discharge and (plan.target_soc or 0) <= readings.discharge_floor_soc
     body: dict[str, Any] = {
         "schedule_id": plan_id(plan.id),
         "enabled": plan.enabled,
@@ -130,18 +132,18 @@ def stored_plan(evse: Evse, plan: Schedule, can_discharge: bool, readings: Readi
     return body
 
 
-def removed_plan(id: str, now: datetime) -> dict[str, Any]:
-    """The body that deletes a stored plan: switched off, with an empty validity (G-11)."""
-    at = stamp(now)
-    return {
+def removed_plan(id: str, now: datetime, readings: Readings) -> dict[str, Any]:
+    """The body that deletes a stored plan: switched off, as a rule with an empty validity (G-11)."""
+    body = {
         "schedule_id": plan_id(id),
         "enabled": False,
         "type": "once",
         "time_slots": [],
-        "effective_from": at,
-        "effective_until": at,
         "timezone": "UTC",
     }
+    if readings.plan_removed_by == "empty-validity":
+        body |= {"effective_from": stamp(now), "effective_until": stamp(now)}
+    return body
 
 
 def plan_id(id: str) -> str:
@@ -152,7 +154,7 @@ def plan_id(id: str) -> str:
 def _plan_slot(evse: Evse, slot: TimeSlot, can_discharge: bool, readings: Readings) -> dict[str, Any]:
     body: dict[str, Any] = {
         "start": f"{slot.start_min // 60 % 24:02}:{slot.start_min % 60:02}",
-        "end": f"{slot.end_min // 60 % 24:02}:{slot.end_min % 60:02}",
+        "end": _end(f"{slot.end_min // 60 % 24:02}:{slot.end_min % 60:02}", readings),
         "action": "idle",
     }
     if slot.days:
@@ -162,8 +164,12 @@ def _plan_slot(evse: Evse, slot: TimeSlot, can_discharge: bool, readings: Readin
         power_w = floor_power_w(most_w if slot.power_limit_w is None else min(most_w, slot.power_limit_w))
         if power_w >= limit_w(evse.min_ma, evse, readings):
             body |= {"action": "charge", "power_limit": kw(power_w)}
-    elif slot.action is SlotAction.DISCHARGE and can_discharge and slot.power_limit_w:
-        body |= {"action": "discharge", "power_limit": kw(floor_power_w(slot.power_limit_w))}
+    elif slot.action is SlotAction.DISCHARGE and can_discharge:
+        # what it feeds back is carried by the same copper, but is no load: the fallback does not bound it
+        most_w = limit_w(evse.max_ma, evse, readings)
+        power_w = floor_power_w(min(most_w, slot.power_limit_w or 0))
+        if power_w > 0:
+            body |= {"action": "discharge", "power_limit": kw(power_w)}
     return body
 
 
@@ -206,6 +212,10 @@ def _is_unambiguous(at: datetime, zone: ZoneInfo) -> bool:
 
 def _clock(at: datetime, zone: ZoneInfo) -> str:
     return at.astimezone(zone).strftime("%H:%M")
+
+
+def _end(clock: str, readings: Readings) -> str:
+    return readings.slot_midnight_end if clock == "00:00" else clock
 
 
 def _floor_minute(at: datetime) -> datetime:

@@ -2,7 +2,8 @@
 
 Owns the listening socket, its TLS, the consent, and the life of the two surfaces: `devices` (chargers) and `clients`
 (an energy manager, a console). Satisfies `controller.ports.Charger` on the channel "open-platform/onsite". Nothing
-listens without the purpose "monitor"; limits, starts and stops need "control", discharge needs "v2g".
+listens without the purpose "monitor"; limits, starts and stops need "control", discharge needs "v2g", upgrades
+"firmware".
 
 A limit is `set_power_limit` with the lease as its duration. It lies over the start's low `charge_power`, which is the
 fallback, and falls back to it by the charger's own clock. Its lease begins when it reaches the charger, which a stalled
@@ -26,20 +27,29 @@ from pathlib import Path
 
 from aiohttp import web
 
-from controller.core.commands import Care, Command, StartDischarge
-from controller.core.events import ChannelChanged, CommandRefused, Event
-from controller.core.model import EvseId, Schedule
+from controller.core.commands import (
+    Command,
+    DropSchedule,
+    StartDischarge,
+    Steering,
+    StopCharging,
+    StoreSchedule,
+    StoreTokens,
+    UpgradeFirmware,
+)
+from controller.core.events import ChannelChanged, CommandAccepted, CommandRefused, Event
+from controller.core.model import EvseId, StationId
+from controller.core.readings import Readings
 from controller.core.snapshot import Snapshot
 from controller.ports import Clock, Report
 from drivers.errors import Misconfigured
-from drivers.openplatform.answers import guard
+from drivers.openplatform.answers import WireLog, guard
 from drivers.openplatform.bell import Bell
 from drivers.openplatform.clients import ClientSurface, LocalClient
 from drivers.openplatform.clients_books import Book, Books
 from drivers.openplatform.devices import DeviceSurface, OnsiteCharger
 from drivers.openplatform.devices_faults import CHANNEL
-from drivers.openplatform.settings import Readings
-from drivers.openplatform.vault import Vault
+from drivers.openplatform.vault import Vault, VaultFull
 
 __all__ = ["CHANNEL", "OnsiteCharger", "OnsiteHost", "OnsiteSettings"]
 
@@ -64,6 +74,7 @@ class OnsiteSettings:
     purposes: frozenset[str]
     site_zone: str
     readings: Readings = field(default_factory=Readings)
+    permits: Mapping[StationId, frozenset[str]] = field(default_factory=dict)  # see `ClientSurface`
 
 
 async def no_books(
@@ -96,7 +107,7 @@ class OnsiteHost:
         self._bound = asyncio.Event()
         self._failure: Misconfigured | None = None
         # What `send` found out. Grows with the commands given, which the depot paces by these very answers.
-        self._unsaid: deque[Event] = deque()
+        self._unsaid: deque[Event | StoreSchedule | DropSchedule] = deque()
         self._work = Bell(clock)
 
     async def ready(self) -> None:
@@ -107,13 +118,17 @@ class OnsiteHost:
 
     def send(self, command: Command) -> None:
         """Never blocks, never raises; see `controller.ports.Charger`."""
-        if isinstance(command, Care):
+        if isinstance(command, StoreTokens):
             self._unsaid.append(CommandRefused(command.id, "not offered by this channel"))
             self._work.ring()
             return
-        purpose = "v2g" if isinstance(command, StartDischarge) else "control"
-        if purpose not in self._settings.purposes:
+        purpose = _purpose(command)
+        # whoever may discharge may also end it: a stop ends either direction (G-14)
+        enough = {purpose, "v2g"} if isinstance(command, StopCharging) else {purpose}
+        if not enough & self._settings.purposes:
             self._unsaid.append(CommandRefused(command.id, f"purpose {purpose} not consented"))
+        elif isinstance(command, StoreSchedule | DropSchedule):
+            self._unsaid.append(command)  # answered once the disk has it
         elif self._surface is None:
             self._unsaid.append(CommandRefused(command.id, "the host does not run"))
         else:
@@ -123,31 +138,6 @@ class OnsiteHost:
     async def forget(self, serial: str) -> bool:
         """Lets a charger that lost its identity register again; False when it had none or the host does not run."""
         return False if self._surface is None else await self._surface.gate.forget(serial)
-
-    async def store_plan(self, evse: EvseId, plan: Schedule) -> None:
-        """Has the charger keep this schedule, capped to its fallback, in place of any it kept; our copy is on the disk
-        when this returns, and the charger is told when it is there. Raises Misconfigured without consent ("control")
-        or while the host does not run, ValueError for a plan that cannot be said, VaultFull."""
-        surface = self._running("control")
-        surface.plans.keep(evse, plan, self._clock.now())
-        await surface.commit()
-
-    async def drop_plan(self, evse: EvseId, id: str | None = None) -> None:
-        """Takes the plan (this one, or whichever there is) out of the charger again. Raises as `store_plan`."""
-        surface = self._running("control")
-        surface.plans.drop(evse, id, self._clock.now())
-        await surface.commit()
-
-    def has_plan(self, evse: EvseId) -> bool:
-        """Whether the charger runs the plan by itself now, as far as we know."""
-        return self._surface is not None and self._surface.plans.stands(evse)
-
-    def _running(self, purpose: str) -> DeviceSurface:
-        if purpose not in self._settings.purposes:
-            raise Misconfigured(f"open platform: no consent to purpose {purpose}")
-        if self._surface is None:
-            raise Misconfigured("open platform: the on-site host does not run")
-        return self._surface
 
     async def run(self, report: Report) -> None:
         """Serves until cancelled. Raises Misconfigured when the port or the vault cannot be had."""
@@ -198,12 +188,14 @@ class OnsiteHost:
             self._books,
             settings.purposes,
             settings.readings,
+            permits=settings.permits,
         )
         app = web.Application(middlewares=[guard])
         app.add_routes([*surface.routes(), *clients.routes()])
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=WireLog(),
             handle_signals=False,
             keepalive_timeout=KEEPALIVE_S,
             shutdown_timeout=_CLOSE_S,
@@ -226,8 +218,26 @@ class OnsiteHost:
     async def _answer_commands(self, report: Report) -> None:
         while True:
             while self._unsaid:
-                await report(self._unsaid.popleft())
+                said = self._unsaid.popleft()
+                if isinstance(said, StoreSchedule | DropSchedule):
+                    said = await self._planned(said)
+                await report(said)
             await self._work.wait()
+
+    async def _planned(self, command: StoreSchedule | DropSchedule) -> Event:
+        """Has the charger keep a schedule, or no longer; it is told when it is there. Ours is on the disk then."""
+        surface = self._surface
+        if surface is None:
+            return CommandRefused(command.id, "the host does not run")
+        try:
+            if isinstance(command, StoreSchedule):
+                surface.plans.keep(command.evse, command.schedule, self._clock.now())
+            else:
+                surface.plans.drop(command.evse, command.schedule, self._clock.now())
+            await surface.commit()
+        except (ValueError, VaultFull) as error:
+            return CommandRefused(command.id, str(error))
+        return CommandAccepted(command.id)
 
     async def _tick(self, surface: DeviceSurface) -> None:
         while True:
@@ -237,6 +247,16 @@ class OnsiteHost:
     def _channel(self, state: str, text: str) -> ChannelChanged:
         host = f"{self._settings.listen_host}:{self.port}"
         return ChannelChanged(CHANNEL, state, text, host, "site", self._settings.enabled_by)
+
+
+def _purpose(command: Steering | UpgradeFirmware | StoreSchedule | DropSchedule) -> str:
+    match command:
+        case StartDischarge():
+            return "v2g"
+        case UpgradeFirmware():
+            return "firmware"
+        case _:
+            return "control"
 
 
 def _tls(settings: OnsiteSettings) -> ssl.SSLContext | None:

@@ -23,8 +23,18 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from random import Random
 
-from controller.core.commands import Care, Command, StartDischarge, Steering, StopCharging
+from controller.core.commands import (
+    Command,
+    DropSchedule,
+    StartDischarge,
+    Steering,
+    StopCharging,
+    StoreSchedule,
+    StoreTokens,
+    UpgradeFirmware,
+)
 from controller.core.events import (
+    CommandAccepted,
     CommandRefused,
     CommandReplaced,
     CommandSent,
@@ -32,7 +42,7 @@ from controller.core.events import (
     TransactionEnded,
     TransactionStarted,
 )
-from controller.core.model import EvseId, Schedule, station_of
+from controller.core.model import station_of
 from controller.ports import Clock, Report
 from drivers.errors import Misconfigured
 from drivers.openplatform.bell import Bell
@@ -114,17 +124,28 @@ class PlatformOperator:
         self._report: Report | None = None
 
     def send(self, command: Command) -> None:
-        if isinstance(command, Care):
-            self._unsaid.append(CommandRefused(command.id, "not offered by this channel"))
-            self._work.ring()
-            return
-        refusal = self._refusal(command)
-        if refusal:
+        if isinstance(command, StoreSchedule | DropSchedule):
+            self._unsaid.append(self._planned(command))
+        elif isinstance(command, UpgradeFirmware | StoreTokens):
+            where = "the API" if isinstance(command, UpgradeFirmware) else "this channel"
+            self._unsaid.append(CommandRefused(command.id, f"not offered by {where}"))
+        elif refusal := self._refusal(command):
             self._unsaid.append(CommandRefused(command.id, refusal))
         else:
             for gone in self._slots.put(command, self._clock.now().mono_s):
                 self._unsaid.append(CommandReplaced(gone.id))
         self._work.ring()
+
+    def _planned(self, command: StoreSchedule | DropSchedule) -> Event:
+        """Has the charger keep a schedule, or no longer, as soon as nothing of ours runs there (`plans`)."""
+        try:
+            if isinstance(command, StoreSchedule):
+                self._plans.keep(command.evse, command.schedule)
+            else:
+                self._plans.drop(command.evse, command.schedule)
+        except (Misconfigured, ValueError) as error:
+            return CommandRefused(command.id, str(error))
+        return CommandAccepted(command.id)
 
     async def flexibility(
         self,
@@ -161,20 +182,6 @@ class PlatformOperator:
         """Energy per UTC bucket and configured site; a bucket without data is missing. Raises as Books.energy."""
         self._require_monitor()
         return await self._books.energy(since, until, granularity)
-
-    def store_plan(self, evse: EvseId, plan: Schedule) -> None:
-        """Keeps this schedule for the charger, in place of the one before, and stores it there as soon as nothing of
-        ours runs on the connector (`plans`). Raises Misconfigured without consent ("control"), ValueError for a plan
-        or an EVSE that cannot be."""
-        self._plans.keep(evse, plan)
-
-    def drop_plan(self, evse: EvseId, id: str | None = None) -> None:
-        """Takes the plan (this one, or whichever there is) out of the charger again."""
-        self._plans.drop(evse, id)
-
-    def has_plan(self, evse: EvseId) -> bool:
-        """Whether the charger runs the plan by itself now, as far as we know."""
-        return self._plans.stands(evse)
 
     async def run(self, report: Report) -> None:
         """Works until cancelled."""

@@ -207,7 +207,7 @@ class Orders:
         def body() -> Mapping[str, Any]:
             """Its time runs from the decision, like a lease; always bounded, and never below the floor (G-14)."""
             waited_s = self._clock.now().mono_s - self._slots.issued_s(command)
-            duration_s = min(command.duration_s - waited_s, self._readings.discharge_max_s)
+            duration_s = min(command.duration_s - waited_s, self._readings.discharge_alone_s)
             power_w = floor_power_w(command.power_w)
             if duration_s < 1 or power_w <= 0:
                 raise ValueError("nothing left to discharge: its time is over or its power rounds to 0 kW")
@@ -310,6 +310,7 @@ class Orders:
     ) -> Outcome:
         """Reads the progress of a command until it is decided."""
         gaps_s = iter(_STATUS_AFTER_S)
+        deadline_s = min(deadline_s, self._clock.now().mono_s + self._readings.queued_failed_s)
         while True:
             match status.progress:
                 case "accepted" | "completed":

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.core.model import EvseId, Schedule, station_of
+from controller.core.model import Evse, EvseId, Schedule, station_of
 from controller.ports import Clock
 from drivers.errors import DriverError, Misconfigured
 from drivers.openplatform.bell import Bell
@@ -54,32 +54,33 @@ class Plans:
         self._in_order = asyncio.Lock()  # a plan under way and a start must not cross
 
     def keep(self, evse: EvseId, plan: Schedule) -> None:
-        """See PlatformOperator.store_plan."""
-        if not self._can_control:
-            raise Misconfigured("open platform: no consent to purpose control")
-        found = self._fleet.where(evse)
-        if found is None:
-            raise ValueError(f"{evse} is not on this platform")
-        stored_plan(found[2], plan, self._can_discharge, self._readings)
+        """From now on this is the charger's plan, in place of the one before. Raises Misconfigured without consent,
+        ValueError for a plan or an EVSE that cannot be."""
+        stored_plan(self._evse(evse), plan, self._can_discharge, self._readings)
         old = self._kept.get(evse)
         if old is not None and old.plan.id != plan.id:
             self._obsolete[evse, old.plan.id] = None
         self._obsolete.pop((evse, plan.id), None)
-        self._kept[evse] = _Kept(plan)
+        if old is None or old.plan != plan or not old.stands:
+            self._kept[evse] = _Kept(plan)
         self._bell.ring()
 
-    def drop(self, evse: EvseId, id: str | None) -> None:
-        """See PlatformOperator.drop_plan."""
+    def drop(self, evse: EvseId, id: str) -> None:
+        """Takes that plan out of the charger, whoever put it there. Raises as `keep`."""
+        self._evse(evse)
         kept = self._kept.get(evse)
-        if kept is not None and id in (None, kept.plan.id):
+        if kept is not None and kept.plan.id == id:
             del self._kept[evse]
-            self._obsolete[evse, kept.plan.id] = None
-            self._bell.ring()
+        self._obsolete[evse, id] = None
+        self._bell.ring()
 
-    def stands(self, evse: EvseId) -> bool:
-        """Whether the charger runs our copy, as far as we know."""
-        kept = self._kept.get(evse)
-        return kept is not None and kept.stands
+    def _evse(self, evse: EvseId) -> Evse:
+        if not self._can_control:
+            raise Misconfigured("purpose control not consented")
+        found = self._fleet.where(evse)
+        if found is None:
+            raise ValueError(f"{evse} is not on this platform")
+        return found[2]
 
     def displaced(self, evse: EvseId) -> None:
         """A leased limit went to this connector."""
@@ -96,7 +97,7 @@ class Plans:
                 return
             await self._rest.turn(Kind.CONTROL)
             try:
-                await self._post(evse, removed_plan(kept.plan.id, self._clock.now().utc))
+                await self._post(evse, removed_plan(kept.plan.id, self._clock.now().utc, self._readings))
                 kept.stands = False
             except DriverError as error:
                 log.warning("%s: the stored plan could not be set aside: %s", evse, error)
@@ -110,7 +111,7 @@ class Plans:
     async def _tidy(self) -> None:
         """Deletes what is obsolete and stores what does not stand, where nothing of ours is running."""
         for evse, id in list(self._obsolete):
-            if await self._try(evse, removed_plan(id, self._clock.now().utc)) != "later":
+            if await self._try(evse, removed_plan(id, self._clock.now().utc, self._readings)) != "later":
                 self._obsolete.pop((evse, id), None)
         for evse, kept in list(self._kept.items()):
             now_s = self._clock.now().mono_s

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from controller.core.events import Event, RecordReceived
 from controller.ports import Clock
@@ -25,6 +26,7 @@ from drivers.openplatform.books import (
     Page,
     RecordReading,
     SiteReading,
+    contradiction,
     read_energy,
     read_page,
     read_record,
@@ -60,6 +62,8 @@ class Books:
 
     def __init__(self, settings: CloudSettings, rest: Rest, clock: Clock, random: Random) -> None:
         self._site_ids = settings.site_ids
+        by_site = settings.readings.energy_bucket_zone == "site"
+        self._bucket_zone = ZoneInfo(settings.timezone) if by_site else UTC
         self._rest = rest
         self._clock = clock
         self._random = random
@@ -81,7 +85,7 @@ class Books:
     async def energy(
         self, since: datetime, until: datetime, granularity: Granularity
     ) -> Mapping[str, tuple[EnergyPoint, ...]]:
-        """Buckets in UTC per configured site, one request each because the answer names no group (G-21). Raises also
+        """Buckets, as a rule in UTC, per configured site, one request each because the answer names no group (G-21). Raises also
         Misconfigured without site_ids, ValueError for an empty period."""
         if not self._site_ids:
             raise Misconfigured("open platform: no site_ids, so there is no site to ask energy of")
@@ -92,7 +96,7 @@ class Books:
         for site_id in self._site_ids:
             data = await self._read("energy", "/operator/aggregated/energy", period | {"site_ids": site_id})
             try:
-                found[site_id] = read_energy(data)
+                found[site_id] = read_energy(data, self._bucket_zone)
             except ValueError as error:
                 raise Garbled(f"{self._rest.address.host} energy: {error}") from None
         return found
@@ -212,6 +216,8 @@ class Records:
                 register_end_wh=record.register_end_wh,
                 reason=record.reason,
             )
+            if doubt := contradiction(event, self._readings):
+                log.warning("%s: record %s: %s", evse, record.record_id, doubt)
             await self._tell([event])
 
     def _forget(self, now: datetime) -> None:

@@ -108,7 +108,7 @@ class Rest:
         on_request: OnRequest | None = None,
         on_answer: OnAnswer | None = None,
     ) -> None:
-        self.address = address(settings.base_url, settings.region)
+        self.address = address(settings.base_url, settings.region, settings.readings.region_read_from_host)
         self.budget = Budget(settings.readings)
         self._settings = settings
         self._clock = clock
@@ -281,10 +281,9 @@ class Rest:
             raise NotSent(
                 f"{self.address.host}: our clock is not trusted yet, and a signature carries the time"
             )
-        path = f"{self.address.path}{target}"
-        return signature_headers(
-            self._settings.client_secret, method, path, body, now.utc, self._settings.readings
-        )
+        readings = self._settings.readings
+        path = f"{self.address.path}{target}" if readings.signature_path_has_version else target
+        return signature_headers(self._settings.client_secret, method, path, body, now.utc, readings)
 
     def _judge(
         self, where: str, status: int, retry_after: str | None, content: bytes, is_token: bool

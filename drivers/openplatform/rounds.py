@@ -25,7 +25,7 @@ from drivers.openplatform.rest import Declined, Garbled, LockedOut, Rest, Thrott
 from drivers.openplatform.settings import CloudSettings
 from drivers.openplatform.words import read_device
 
-_REREAD_S = 300.0  # a charger that is up and idle
+_REFUSED_S = 300.0
 _REREAD_DOWN_S = 60.0  # offline, turned away, unknown
 _LOCKED_OUT_S = 60.0
 
@@ -121,7 +121,7 @@ class Rounds:
                 case Declined():
                     told = self._health.answered(station, str(error))
                     events = self._fleet.lose(station, str(error))
-                    retry_s = _REREAD_S
+                    retry_s = _REFUSED_S
                 case Throttled(wait_s=wait_s):
                     retry_s = retry_s if wait_s is None else wait_s
                     self._rest.budget.shut(Kind.GET, now_s + retry_s)
@@ -144,7 +144,7 @@ class Rounds:
         elif self._fleet.is_active(station):
             due_s = min(now_s + self._settings.readings.silence_s, self._fleet.look_due_s(station))
         else:
-            due_s = now_s + _REREAD_S
+            due_s = now_s + self._settings.readings.idle_read_s
         if due_s < self._due_s[station]:
             self._bell.ring()
         self._due_s[station] = due_s

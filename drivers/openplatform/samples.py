@@ -13,8 +13,9 @@ from datetime import datetime
 
 from controller.core.events import EvseSample
 from controller.core.model import Evse, EvseState, Moment, PerPhase
+from controller.core.readings import Readings
 from controller.core.units import load_ma
-from drivers.openplatform.settings import CHANNEL, Readings
+from drivers.openplatform.settings import CHANNEL
 from drivers.openplatform.words import ConnectorReading
 
 _TELLING_MA = 2_000  # below this, rounding and standby say more than phases do
@@ -26,12 +27,12 @@ def spread_of(evse: Evse, reading: ConnectorReading, readings: Readings) -> floa
     wired = float(len(evse.phases))
     if wired == 1:
         return wired
-    if reading.voltage_v is not None and reading.voltage_v > readings.highest_ac_voltage_v:
+    if reading.voltage_v is not None and reading.voltage_v * 1000 > readings.highest_ac_voltage_mv:
         return wired  # the vehicle's side of a DC station, whose grid side is balanced
     power_w, current_ma = reading.power_w, reading.current_ma
     if not reading.voltage_v or power_w is None or current_ma is None or abs(current_ma) < _TELLING_MA:
         return None
-    return min(wired, abs(power_w) * 1000 / (abs(current_ma) * readings.phase_voltage_v))
+    return min(wired, abs(power_w) * 1e6 / (abs(current_ma) * readings.phase_voltage_mv))
 
 
 def evse_sample(
@@ -79,8 +80,8 @@ def _highest_ma(reading: ConnectorReading, spread: float | None, readings: Readi
         known.append(0)
     elif power_w is not None and spread is not None:
         # a spread of less than half a phase is no spread but reactive current, which REST reads show themselves
-        known.append(load_ma(abs(power_w) / (readings.phase_voltage_v * max(spread, 0.5))))
-    ac = reading.voltage_v is not None and 0 < reading.voltage_v <= readings.highest_ac_voltage_v
+        known.append(load_ma(abs(power_w) * 1000 / (readings.phase_voltage_mv * max(spread, 0.5))))
+    ac = reading.voltage_v is not None and 0 < reading.voltage_v * 1000 <= readings.highest_ac_voltage_mv
     if ac and reading.current_ma is not None:
         known.append(abs(reading.current_ma))
     highest_ma = max(known, default=None)

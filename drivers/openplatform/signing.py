@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 from datetime import UTC, datetime
 
-from drivers.openplatform.settings import Readings
+from controller.core.readings import Readings
 
-SIGNATURE, TIMESTAMP = "X-Signature", "X-Timestamp"
+SIGNATURE = "X-Signature"
 
 
 def signature_headers(
@@ -21,14 +22,25 @@ def signature_headers(
 ) -> dict[str, str]:
     """The two headers of one request. `path` from the first slash with its query, exactly as on the wire; `body` the
     exact bytes, empty for a GET."""
-    timestamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    iso = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    timestamp = iso if readings.signature_time == "iso" else str(int(now.timestamp()))
     if not readings.signature_path_has_query:
         path = path.partition("?")[0]
-    return {SIGNATURE: sign(secret, method, path, timestamp, body, readings), TIMESTAMP: timestamp}
+    signature = sign(secret, method, path, timestamp, body, readings)
+    return {SIGNATURE: signature, readings.signature_time_header: timestamp}
 
 
 def sign(secret: str, method: str, path: str, timestamp: str, body: bytes, readings: Readings) -> str:
     delimiter = b"\n" if readings.signature_joined_by == "newline" else b""
-    text = delimiter.join([method.upper().encode(), path.encode(), timestamp.encode(), body])
+    written = method.upper() if readings.signature_method == "upper" else method.lower()
+    if body and readings.signature_body == "sorted":
+        body = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
+    text = delimiter.join([written.encode(), path.encode(), timestamp.encode(), body])
     digest = hmac.digest(secret.encode(), text, "sha256")
-    return digest.hex() if readings.signature_encoding == "hex" else base64.b64encode(digest).decode()
+    match readings.signature_encoding:
+        case "hex":
+            return digest.hex()
+        case "hex-upper":
+            return digest.hex().upper()
+        case "base64":
+            return base64.b64encode(digest).decode()

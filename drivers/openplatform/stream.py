@@ -18,11 +18,11 @@ from urllib.parse import quote
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
+from controller.core.readings import Readings
 from controller.ports import Clock
 from drivers.errors import DriverError
 from drivers.openplatform.orders import backoff_s
 from drivers.openplatform.rest import CONNECT_S, Declined, Rest, Unanswered
-from drivers.openplatform.settings import Readings
 from drivers.openplatform.words import Frame, read_envelope, read_frame, read_json
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import socket
@@ -22,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from controller.core.model import Moment
-from controller.core.units import parse_current_ma, parse_duration_s
+from controller.core.units import parse_current_ma
+from drivers.sim import arguments
 from drivers.sim.building import Building
-from drivers.sim.charger import SimCharger
 from drivers.sim.cloudcharger import CloudCharger
 from drivers.sim.device import SimDevice
 from drivers.sim.devicefile import MemoryFile
@@ -33,7 +34,7 @@ from drivers.sim.load import FileLoad, write_amps
 from drivers.sim.meter import MeterTruth, SimMeter
 from drivers.sim.platform import SimPlatform
 from drivers.sim.quirks import DeviceQuirks
-from drivers.sim.site import DemoSite
+from drivers.sim.site import OCPP_VERSIONS, DemoSite, ocpp_station
 from drivers.sim.v2g import V2gEvse
 from drivers.sim.vehicle import Vehicle
 from drivers.sim.world import SimCircuit, World
@@ -64,18 +65,25 @@ class WallClock:
 
 
 async def charger(options: argparse.Namespace) -> None:
-    """One OCPP 1.6 station; a vehicle comes to every connector if `--vehicle-after` says so."""
+    """One OCPP station; a vehicle comes to every connector if `--vehicle-after` says so."""
     clock = WallClock()
+    if options.v2g and options.ocpp != "2.1":
+        raise Unusable("--v2g needs --ocpp 2.1: older versions cannot ask for discharge")
+    make = V2gEvse if options.v2g else SimEvse
     evses = [
-        SimEvse(f"{options.id}/{number}", options.max_ma / 1e3, options.phases)
+        make(f"{options.id}/{number}", options.max_ma / 1e3, options.phases)
         for number in range(1, options.connectors + 1)
     ]
     password = None if options.password_file is None else _secret(options.password_file)
-    station = SimCharger(options.id, options.url, evses, clock=clock, password=password)
-    work: list[Work] = [_physics(clock, evses).run, station.run, lambda: _tell(evses, options.currents)]
+    station = ocpp_station(options.ocpp, options.id, options.url, evses, clock, password)
+    world = _physics(clock, evses)
+    work: list[Work] = [world.run, station.run, lambda: _tell(evses, options.currents)]
     if options.vehicle_after_s is not None:
         work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, True))
-    await _together(work)
+    try:
+        await _together(work)
+    finally:
+        _confess(world)
 
 
 # --- device ---------------------------------------------------------------------------------------------------------
@@ -102,15 +110,17 @@ async def device(options: argparse.Namespace) -> None:
         evses,
         clock,
         {} if kept is None else kept.memory,
-        quirks=DeviceQuirks(spread_s=options.spread_s),
+        quirks=DeviceQuirks(spread_s=options.spread_s, upgrade=options.upgrade),
         tls=tls,
     )
-    work: list[Work] = [_physics(clock, evses).run, charger.run, lambda: _tell(evses, options.currents)]
+    world = _physics(clock, evses)
+    work: list[Work] = [world.run, charger.run, lambda: _tell(evses, options.currents)]
     if options.vehicle_after_s is not None:
         work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, False))
     try:
         await _together(work if kept is None else [*work, kept.run])
     finally:
+        _confess(world)
         if kept is not None:
             kept.write()  # after the last word of the charger
 
@@ -200,14 +210,16 @@ def _load(options: argparse.Namespace) -> Callable[[], Amps]:
 async def platform(options: argparse.Namespace) -> None:
     """The hosted Open Platform with its chargers behind it."""
     clock = WallClock()
-    evses = [SimEvse(f"{device[0]}/1", 32.0) for device in options.device]
+    make = V2gEvse if options.v2g else SimEvse
+    evses = [make(f"{device[0]}/1", 32.0) for device in options.device]
     chargers = [
         CloudCharger(name, serial, model, firmware, [evse], 22.0)
         for (name, serial, model, firmware), evse in zip(options.device, evses, strict=True)
     ]
     secret = _secret(options.client_secret_file)
     served = SimPlatform(chargers, clock, options.client_id, secret, port=options.port)
-    work: list[Work] = [_physics(clock, evses).run, served.run, lambda: _tell(evses, options.currents)]
+    world = _physics(clock, evses)
+    work: list[Work] = [world.run, served.run, lambda: _tell(evses, options.currents)]
     if options.vehicle_after_s is not None:
         work.append(lambda: _visit(evses, options.vehicle_after_s, options.token, False))
     try:
@@ -216,6 +228,7 @@ async def platform(options: argparse.Namespace) -> None:
         await _together(work)
     finally:
         await served.stop()
+        _confess(world)
 
 
 # --- a whole depot ----------------------------------------------------------------------------------------------------
@@ -224,7 +237,7 @@ async def platform(options: argparse.Namespace) -> None:
 async def depot(options: argparse.Namespace) -> None:
     """The world of `depot demo` without a controller, and at its end what the copper went through."""
     folder = _fresh(options.folder)
-    site = DemoSite(options.chargers, WallClock(), options.seed)
+    site = DemoSite(options.chargers, WallClock(), options.seed, options.ocpp)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(site.stop)
         await site.start()
@@ -259,6 +272,19 @@ def _physics(clock: WallClock, evses: Sequence[SimEvse]) -> World:
     return World(clock, 0, {"site": SimCircuit(None, float("inf"))}, evses, lambda _: NOTHING)
 
 
+def _confess(world: World) -> None:
+    """The last words of a process: what really flowed, for whoever checks the controller's books."""
+    world.catch_up()
+    energy = {
+        evse.id: {
+            "delivered_wh": round(evse.register_wh, 1),
+            "fed_back_wh": round(evse.export_wh if isinstance(evse, V2gEvse) else 0.0, 1),
+        }
+        for evse in world.evses.values()
+    }
+    print(f"truth: {json.dumps(energy)}", flush=True)
+
+
 async def _together(work: Sequence[Work]) -> None:
     async with asyncio.TaskGroup() as group:
         for one in work:
@@ -281,19 +307,28 @@ def parser() -> argparse.ArgumentParser:
     kinds = top.add_subparsers(metavar="WHAT", required=True)
     url = "ws://127.0.0.1:8887/ocpp"
     made = _kind(
-        kinds, "charger", charger, "an OCPP 1.6 station", f"--url {url} --id CP001 --vehicle-after 3s"
+        kinds,
+        "charger",
+        charger,
+        "an OCPP station",
+        f"--url {url} --id CP001 --ocpp 2.0.1 --vehicle-after 3s",
     )
     made.add_argument("--url", required=True, help=f"the central system, like {url}")
     made.add_argument("--id", required=True, help="the station id")
+    text = "the version it speaks (default: 1.6)"
+    made.add_argument("--ocpp", choices=OCPP_VERSIONS, default="1.6", metavar="VERSION", help=text)
+    made.add_argument("--v2g", action="store_true", help="it can also discharge vehicles (OCPP 2.1)")
     made.add_argument("--password-file", type=Path, metavar="FILE", help="Basic auth (default: none)")
     made.add_argument("--connectors", type=int, choices=range(1, 9), default=1, metavar="N", help="1 to 8")
-    made.add_argument("--max", dest="max_ma", type=_current, default="32 A", metavar="CURRENT")
-    made.add_argument("--phases", type=_phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"')
+    made.add_argument("--max", dest="max_ma", type=arguments.current, default="32 A", metavar="CURRENT")
+    made.add_argument(
+        "--phases", type=arguments.phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"'
+    )
     _visitors(made)
     url = "http://127.0.0.1:8088/v1"
     example = f"--url {url} --serial SN000001 --memory SN000001.json --vehicle-after 3s"
     made = _kind(kinds, "device", device, "a charger of an on-site Open Platform host", example)
-    made.add_argument("--url", type=_http, required=True, help=f"the host, like {url}")
+    made.add_argument("--url", type=arguments.http, required=True, help=f"the host, like {url}")
     made.add_argument("--serial", required=True, help="the serial number the host was told")
     made.add_argument("--model", default="TP-AC22")
     made.add_argument("--firmware", default="260420.0107", metavar="VERSION")
@@ -301,11 +336,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--memory", type=Path, metavar="FILE", help=text)
     made.add_argument("--ca-file", type=Path, metavar="FILE", help="trust this certificate of the host")
     made.add_argument("--connectors", type=int, choices=range(1, 9), default=1, metavar="N", help="1 to 8")
-    made.add_argument("--max", dest="max_ma", type=_current, default="32 A", metavar="CURRENT")
-    made.add_argument("--phases", type=_phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"')
+    made.add_argument("--max", dest="max_ma", type=arguments.current, default="32 A", metavar="CURRENT")
+    made.add_argument(
+        "--phases", type=arguments.phases, default="L1 L2 L3", help='grid phases, like "L2 L3 L1"'
+    )
     made.add_argument("--v2g", action="store_true", help="it can also discharge vehicles")
     text = "it dials again after a random time up to this (default: 60 s)"
-    made.add_argument("--spread", dest="spread_s", type=_duration, default="60 s", metavar="TIME", help=text)
+    made.add_argument(
+        "--spread", dest="spread_s", type=arguments.duration, default="60 s", metavar="TIME", help=text
+    )
+    text = "what becomes of a firmware upgrade (default: works)"
+    made.add_argument("--upgrade", choices=("works", "fails", "hangs"), default="works", help=text)
     _visitors(made)
     made = _kind(kinds, "meter", meter, "an SDM630 on Modbus TCP", '--port 5020 --load "40 A"')
     made.add_argument("--port", type=int, default=0, help="default: a free one, printed at the start")
@@ -314,7 +355,9 @@ def parser() -> argparse.ArgumentParser:
         f'per phase: "40 A", "{BUILDING}", or a file with one or three currents, read again when it changes'
     )
     made.add_argument("--load", default="0 A", help=text)
-    made.add_argument("--worst", dest="worst_ma", type=_current, default="60 A", help="of the building")
+    made.add_argument(
+        "--worst", dest="worst_ma", type=arguments.current, default="60 A", help="of the building"
+    )
     made.add_argument("--seed", type=int, default=1, help="of the building")
     text = "files written by `charger --currents`: what these chargers draw flows through this meter too"
     made.add_argument("--watch-chargers", type=Path, nargs="+", default=[], metavar="FILE", help=text)
@@ -322,15 +365,20 @@ def parser() -> argparse.ArgumentParser:
     made = _kind(kinds, "platform", platform, "the hosted Open Platform", example)
     made.add_argument("--port", type=int, default=0, help="default: a free one, printed at the start")
     text = "DEVICE[:SERIAL[:MODEL[:FIRMWARE]]], again for each charger"
-    made.add_argument("--device", type=_device, action="append", required=True, help=text)
+    made.add_argument("--device", type=arguments.device, action="append", required=True, help=text)
     made.add_argument("--client-id", default="depot")
     made.add_argument("--client-secret-file", type=Path, required=True, metavar="FILE")
+    made.add_argument("--v2g", action="store_true", help="its chargers can also discharge vehicles")
     _visitors(made)
     example = "--folder /tmp/sim --chargers 8"
     made = _kind(kinds, "depot", depot, "the world of `depot demo`, without the controller", example)
     made.add_argument("--folder", type=Path, required=True, help="where depot.toml and its secrets go")
     made.add_argument("--chargers", type=int, choices=range(1, 51), default=12, metavar="N", help="1 to 50")
     made.add_argument("--seed", type=int, default=1, help="another number, other vehicles")
+    text = "versions its OCPP stations speak, in turn, like 1.6 2.0.1 2.1 (default: 1.6)"
+    made.add_argument(
+        "--ocpp", nargs="+", choices=OCPP_VERSIONS, default=["1.6"], metavar="VERSION", help=text
+    )
     return top
 
 
@@ -345,47 +393,12 @@ def _kind(
 
 def _visitors(made: argparse.ArgumentParser) -> None:
     text = "a vehicle is plugged in this long after the start (default: none)"
-    made.add_argument("--vehicle-after", dest="vehicle_after_s", type=_duration, metavar="TIME", help=text)
+    made.add_argument(
+        "--vehicle-after", dest="vehicle_after_s", type=arguments.duration, metavar="TIME", help=text
+    )
     made.add_argument("--token", default="04A2B3C4", metavar="ID", help="id token of the driver")
     text = "write the currents drawn here whenever they change"
     made.add_argument("--currents", type=Path, metavar="FILE", help=text)
-
-
-def _read(read: Callable[[str], Any], unit: str) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            return read(f"{text} {unit}" if text.isdigit() else text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
-
-
-_current = _read(parse_current_ma, "A")
-_duration = _read(parse_duration_s, "s")
-
-
-def _http(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f'"{text}" does not begin with http:// or https://')
-    return text
-
-
-def _phases(text: str) -> tuple[int, ...]:
-    names = text.upper().split()
-    if not names or len(set(names)) != len(names) or not set(names) <= {"L1", "L2", "L3"}:
-        raise argparse.ArgumentTypeError(
-            f'"{text}" does not name each grid phase at most once, like "L1 L2 L3"'
-        )
-    return tuple(int(name[1]) - 1 for name in names)
-
-
-def _device(text: str) -> tuple[str, str, str, str]:
-    given = text.split(":")
-    if not given[0] or len(given) > 4:
-        raise argparse.ArgumentTypeError(f'"{text}" is not DEVICE[:SERIAL[:MODEL[:FIRMWARE]]]')
-    name, serial, model, firmware = (*given, *("SN000001", "TP-AC22", "260420.0107")[len(given) - 1 :])
-    return name, serial, model, firmware
 
 
 async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:

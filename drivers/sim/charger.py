@@ -1,8 +1,8 @@
 """A simulated charger that speaks OCPP 1.6J over a real WebSocket.
 
 Owns the charger's own will: it decides about cables, cards, transactions and its merged profiles, with or without
-a central system. How it talks is in `voice` and `link`, what it answers to the central system in `orders`, what it
-carries through a reboot in `flash`. Must not share code with drivers.ocpp. Source: OCPP 1.6 edition 2.
+a central system. How it talks is in `voice` and `link`, what it answers to the central system in `orders` and
+`upkeep`, what it carries through a reboot in `flash`. Must not share code with drivers.ocpp. Source: OCPP 1.6 edition 2.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from controller.core.model import Moment
 from controller.ports import Clock
-from drivers.sim import flash, merge, orders
+from drivers.sim import flash, merge, orders, upkeep
+from drivers.sim.cards import Card, reserved
 from drivers.sim.connector import Connector
+from drivers.sim.errands import Errands
 from drivers.sim.evse import SimEvse
 from drivers.sim.link import CallError, Link
 from drivers.sim.outbox import Json, Record, Slip, Transaction
 from drivers.sim.quirks import HONEST, Quirks
+from drivers.sim.stamps import stamp
 from drivers.sim.voice import Voice
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # how often it looks at its clock; cables, cards and orders are seen at once
-
-
-def stamp(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+DIARY_LINES = 200
+HANDLERS = {**orders.HANDLERS, **upkeep.HANDLERS}
 
 
 class SimCharger:
@@ -62,13 +64,23 @@ class SimCharger:
         self.quirks = quirks
         self.connectors = [Connector(number, evse, quirks) for number, evse in enumerate(evses, start=1)]
         self.flash = flash.blank(len(evses), quirks.configuration)
-        identity = {
+        self.flash.firmware = firmware
+        self.vendor = vendor
+        self._identity = {
             "chargePointVendor": vendor,
             "chargePointModel": model,
-            "firmwareVersion": firmware,
             "chargePointSerialNumber": f"SIM-{station_id}"[:25],
         }
-        self.voice = Voice(station_id, identity, clock, self.flash, quirks, self._all_status, self._started)
+        self.voice: Voice[Record] = Voice(
+            station_id,
+            clock,
+            self.flash,
+            self.flash.records,
+            lambda: {**self._identity, "firmwareVersion": self.flash.firmware},
+            self._accepted,
+            self._delivered,
+            silent_reconnect=quirks.silent_reconnect,
+        )
         self.link = Link(
             station_id,
             url,
@@ -81,10 +93,15 @@ class SimCharger:
             tls=tls,
         )
         self.voice.link = self.link
+        self.tls = tls
+        self.errands = Errands(station_id, clock, self.utc, quirks.fails)
+        self.diary: deque[str] = deque(maxlen=DIARY_LINES)
+        self.last_said: dict[str, Json] = {}
         self._skew = timedelta(seconds=skew_s)
         self._off_until_s = 0.0
         self._reset: tuple[float, str] | None = None
         self._look_soon = False
+        self._accepted_s = self._called_s = float("-inf")
 
     # --- what tests and the demo do to it ---------------------------------------------------------------------
 
@@ -112,6 +129,7 @@ class SimCharger:
             for connector in self.connectors:
                 connector.evse.watchers.remove(look_soon)
                 connector.evse.energised = False
+            await self.errands.close()
 
     def reboot(self, away_s: float = 5.0, reason: str = "PowerLoss") -> None:
         """The power is gone for `away_s`: transactions end, RAM is lost, flash stays."""
@@ -120,6 +138,9 @@ class SimCharger:
                 self.stop(connector, reason)
             connector.forget()
         self.flash.forget_transactions()
+        if self.quirks.forgets_fallback:
+            self.flash.profiles = ()
+        self.errands.give_up()
         self.voice.booted = self.voice.online = False
         self._reset = None
         self._off_until_s = self.clock.now().mono_s + away_s
@@ -143,6 +164,8 @@ class SimCharger:
         """What its profiles allow this connector at `at`, per phase."""
         transaction = connector.transaction
         busy = sum(other.transaction is not None for other in self.connectors)
+        if self.quirks.limit_key is not None:
+            return min(connector.hardware.max_a, float(self.flash.configuration[self.quirks.limit_key]))
         started = transaction.started if transaction is not None else None
         return merge.limit_a(self.flash.profiles, connector.number, at, connector.hardware, started, busy)
 
@@ -158,6 +181,9 @@ class SimCharger:
         if self._reset is not None and now.mono_s >= self._reset[0]:
             self.reboot(reason=self._reset[1])
             return
+        utc = self.utc()
+        for held in [one for one in self.flash.reservations.values() if one.until <= utc]:
+            del self.flash.reservations[held.id]
         for connector in self.connectors:
             self._look_at(connector, now)
         self.voice.keep_time(now.mono_s)
@@ -169,7 +195,11 @@ class SimCharger:
 
     def authorize(self, connector: Connector, token: str) -> None:
         """Asks the central system; offline, the charger decides by its own rules."""
-        if not self.voice.online:
+        known = self.flash.cards.known(token)
+        trusted = (
+            self.flash.says_yes("LocalPreAuthorize") and known is not None and known.accepted(self.utc())
+        )
+        if trusted or not self.voice.online:
             self._authorized(connector, token, None)
             return
         answered = Slip(
@@ -222,7 +252,7 @@ class SimCharger:
             elif 0 < connector.meter_due_s <= now.mono_s:
                 connector.meter_due_s += self.flash.number("MeterValueSampleInterval")
                 self.send_sample(connector, "Sample.Periodic")
-        status = connector.status(self.operative(connector))
+        status = self._status(connector)
         if self.voice.online and status != connector.reported:
             self.send_status(connector)
 
@@ -230,7 +260,7 @@ class SimCharger:
         transaction = connector.transaction
         if transaction is None:
             self.authorize(connector, card)
-        elif transaction.token.casefold() == card.casefold():
+        elif self.flash.cards.same_holder(transaction.token, card):
             self.stop(connector, "Local", card)
         else:
             log.debug("%s: card of somebody else at connector %d", self.station_id, connector.number)
@@ -238,12 +268,21 @@ class SimCharger:
     def _authorized(self, connector: Connector, token: str, answer: Json | None) -> None:
         rules = self.flash
         if answer is None:
-            cached = rules.says_yes("LocalAuthorizeOffline") and token in rules.known_tokens
-            accepted = cached or rules.says_yes("AllowOfflineTxForUnknownId")
+            accepted = rules.cards.accepted_alone(
+                token,
+                self.utc(),
+                known=rules.says_yes("LocalAuthorizeOffline"),
+                unknown=rules.says_yes("AllowOfflineTxForUnknownId"),
+            )
         else:
-            accepted = _verdict(answer) == "Accepted"
-            (rules.known_tokens.add if accepted else rules.known_tokens.discard)(token)
-        if accepted:
+            card = _card(answer)
+            rules.cards.remember(token, card)
+            accepted = card.status == "Accepted"
+        held = reserved(rules.reservations.values(), connector.number)
+        known = rules.cards.known(token)
+        if held is not None and not held.serves(token, None if known is None else known.group):
+            log.info("%s: connector %d is kept for somebody else", self.station_id, connector.number)
+        elif accepted:
             self.allow(connector, token)
             self.look()
 
@@ -257,32 +296,42 @@ class SimCharger:
         connector.finished = False
         connector.meter_due_s = now.mono_s + interval_s if interval_s else 0.0
         connector.evse.energised = True
-        payload = {
+        payload: Json = {
             "connectorId": connector.number,
             "idTag": token,
             "meterStart": transaction.register_start_wh,
             "timestamp": stamp(transaction.started),
         }
+        held = reserved(self.flash.reservations.values(), connector.number)
+        if held is not None:
+            payload["reservationId"] = self.flash.reservations.pop(held.id).id
         for _ in range(2 if self.quirks.duplicate_start else 1):
             self.voice.outbox.record(Record("StartTransaction", payload, transaction))
 
-    def _started(self, transaction: Transaction, answer: Json) -> None:
+    def _delivered(self, record: Record, answer: Json) -> None:
+        if record.action != "StartTransaction":
+            return
+        transaction = record.transaction
         number = answer.get("transactionId")
         transaction.id = number if isinstance(number, int) else None
-        if _verdict(answer) != "Accepted" and self.flash.says_yes("StopTransactionOnInvalidId"):
+        card = _card(answer)
+        self.flash.cards.remember(transaction.token, card)
+        if card.status != "Accepted" and self.flash.says_yes("StopTransactionOnInvalidId"):
             for connector in self.connectors:
                 if connector.transaction is transaction:
                     self.stop(connector, "DeAuthorized")
 
     # --- what it says -----------------------------------------------------------------------------------------
 
-    def send_status(self, connector: Connector | None) -> None:
+    def send_status(self, connector: Connector | None, asked: bool = False) -> None:
         """None: the station itself (connector 0)."""
+        if self.quirks.triggers_at is not None and not asked:
+            return
         status, code = "Available", "NoError"
         number = 0
         if connector is not None:
             number = connector.number
-            connector.reported = status, code = connector.status(self.operative(connector))
+            connector.reported = status, code = self._status(connector)
         payload = {"connectorId": number, "status": status, "errorCode": code, "timestamp": stamp(self.utc())}
         self.voice.outbox.put(f"status/{number}", Slip("StatusNotification", payload))
 
@@ -291,6 +340,8 @@ class SimCharger:
         if self.quirks.no_meter_values or not self.voice.online:
             return
         wanted = {name.strip() for name in self.flash.configuration["MeterValuesSampledData"].split(",")}
+        if wanted & self.quirks.mute_with:
+            return
         values = connector.sample(wanted, context)
         if not values:
             return
@@ -300,7 +351,29 @@ class SimCharger:
             payload["transactionId"] = connector.transaction.id
         self.voice.outbox.put(f"sample/{connector.number}", Slip("MeterValues", payload))
 
-    def _all_status(self) -> None:
+    def say(self, action: str, payload: Json) -> None:
+        """News of a job that takes a while; nothing of it is replaced by what follows."""
+        self.last_said[action] = payload
+        self.voice.outbox.put(f"{action}/{payload.get('status')}", Slip(action, payload))
+
+    def say_again(self, action: str) -> None:
+        """The last word on a job, or Idle when none is going on."""
+        busy = self.errands.busy("firmware" if "Firmware" in action else "log")
+        self.say(action, self.last_said.get(action, {"status": "Idle"}) if busy else {"status": "Idle"})
+
+    def note(self, text: str) -> None:
+        """A line of the log that GetDiagnostics and GetLog hand in."""
+        self.diary.append(f"{stamp(self.utc())} {text}")
+
+    def _status(self, connector: Connector) -> tuple[str, str]:
+        held = reserved(self.flash.reservations.values(), connector.number)
+        return connector.status(self.operative(connector), held is not None)
+
+    def _accepted(self) -> None:
+        self._accepted_s = self.clock.now().mono_s
+        for action, payload in self.flash.unsaid:
+            self.say(action, payload)
+        self.flash.unsaid.clear()
         self.send_status(None)
         for connector in self.connectors:
             self.send_status(connector)
@@ -310,10 +383,24 @@ class SimCharger:
             self.look()
             await self.clock.sleep(LOOK_S)
 
+    def _is_upset(self) -> bool:
+        """By a call that came too soon; then there is no answer."""
+        now_s, quirks = self.clock.now().mono_s, self.quirks
+        before_s, self._called_s = self._called_s, now_s
+        if now_s - before_s < quirks.calls_apart_s:
+            self.link.drop()
+            return True
+        if quirks.fragile_s and (not self.voice.online or now_s - self._accepted_s < quirks.fragile_s):
+            self.link.drop()
+            self.voice.booted = False
+            return True
+        return False
+
     def _obey(self, action: str, payload: Json) -> Json | None:
-        if action in self.quirks.unanswered:
+        if action in self.quirks.unanswered or self._is_upset():
             return None
-        handler = orders.HANDLERS.get(action)
+        self.note(action)
+        handler = HANDLERS.get(action)
         if action in self.quirks.not_supported:
             raise CallError("NotSupported", action)
         if handler is None:
@@ -326,6 +413,6 @@ class SimCharger:
         return answer
 
 
-def _verdict(answer: Json) -> str:
+def _card(answer: Json) -> Card:
     info = answer.get("idTagInfo")
-    return str(info.get("status")) if isinstance(info, dict) else "Invalid"
+    return orders.read_card(info) if isinstance(info, dict) else Card("Invalid")

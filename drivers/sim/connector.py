@@ -9,42 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drivers.sim.evse import SimEvse
-from drivers.sim.merge import Hardware
 from drivers.sim.outbox import Json, Transaction
+from drivers.sim.outlet import Outlet
 from drivers.sim.quirks import Quirks
 
 
-class Connector:
+class Connector(Outlet):
     """`token` is authorised and waits for a cable until `token_until_s`; `finished`: a transaction ended and the
     cable is still in; `reported`: the status the central system last heard; `meter_due_s`: next sample."""
 
     def __init__(self, number: int, evse: SimEvse, quirks: Quirks) -> None:
-        self.number = number
-        self.evse = evse
-        self.hardware = Hardware(evse.max_a, len(evse.phases), evse.voltage_v)
+        super().__init__(number, evse, quirks)
         self.transaction: Transaction | None = None
         self.token: str | None = None
         self.token_until_s = 0.0
         self.finished = False
         self.reported: tuple[str, str] | None = None
         self.meter_due_s = 0.0
-        self._quirks = quirks
-        self._register_zero_wh = 0.0
-        self._spike_until_s = 0.0
-        self._apply_at_s: float | None = None
 
     def forget(self) -> None:
-        """Power gone: what was only in memory is lost and the contactor opens."""
-        self.evse.energised = False
-        self.evse.limit_a = self.evse.max_a
-        self.transaction = self.token = self.reported = self._apply_at_s = None
+        super().forget()
+        self.transaction = self.token = self.reported = None
         self.finished = False
-        self._spike_until_s = 0.0
 
     def free(self) -> bool:
         return self.transaction is None and self.evse.fault is None
 
-    def status(self, operative: bool) -> tuple[str, str]:
+    def status(self, operative: bool, reserved: bool = False) -> tuple[str, str]:
         """(status, errorCode) as OCPP 1.6 names them."""
         evse = self.evse
         if evse.fault is not None:
@@ -57,31 +48,13 @@ class Connector:
             return "Unavailable", "NoError"
         if evse.vehicle is not None:
             return ("Finishing" if self.finished else "Preparing"), "NoError"
-        return ("Available" if self.token is None else "Preparing"), "NoError"
-
-    def offer(self, limit_a: float, now_s: float) -> None:
-        """Follows the merged limit, as fast and as faithfully as the quirks let it."""
-        evse = self.evse
-        if self._quirks.ignores_limits or now_s < self._spike_until_s:
-            limit_a = evse.max_a
-        elif self._quirks.reaction_s and limit_a != evse.limit_a:
-            if self._apply_at_s is None:
-                self._apply_at_s = now_s + self._quirks.reaction_s
-            if now_s < self._apply_at_s:
-                return
-        self._apply_at_s = None
-        evse.limit_a = limit_a
+        if self.token is not None:
+            return "Preparing", "NoError"
+        return ("Reserved" if reserved else "Available"), "NoError"
 
     def profile_written(self, now_s: float) -> None:
         if self.transaction is not None:
-            self._spike_until_s = now_s + self._quirks.spike_after_write_s
-
-    def register_wh(self) -> int:
-        """The energy register as this charger shows it, whole Wh."""
-        return int(self.evse.register_wh - self._register_zero_wh)
-
-    def zero_register(self) -> None:
-        self._register_zero_wh = self.evse.register_wh
+            self.written_while_charging(now_s)
 
     def sample(self, measurands: set[str], context: str) -> list[Json]:
         """The sampledValue list: only what the configuration asks for, values as text."""

@@ -42,6 +42,14 @@ ACTIVE_UPLOAD_S = 5.0
 IDLE_UPLOAD_S = 60.0  # G-16
 WORD_S = 5.0  # real seconds `accepted` may take to the host before a start is given up
 UPGRADE_STEP_S = 10.0
+UPGRADE_STEPS = (
+    ("downloading", 0),
+    ("downloading", 50),
+    ("downloading", 100),
+    ("upgrading", 0),
+    ("upgrading", 50),
+)
+BAD_IMAGE = "signature_check_failed"
 BOOT_S = 20.0
 FIRMWARE_STATUS = "firmware/status"
 PENDING_KINDS = ("start_charging", "discharge", "firmware_upgrade")
@@ -281,14 +289,16 @@ class SimDevice:
     async def _upgrade(self, command_id: str, version: str) -> None:
         for connector in self.connectors:
             connector.available = False
-        for status, percent in (("downloading", 0), ("downloading", 100), ("upgrading", 0)):
+        for status, percent in UPGRADE_STEPS:
             self._report_upgrade(version, status, percent)
             await self.clock.sleep(UPGRADE_STEP_S)
-        if self.quirks.upgrade_fails is not None:
+        if self.quirks.upgrade == "hangs":
+            await asyncio.Event().wait()  # until the power goes
+        if self.quirks.upgrade == "fails":
             for connector in self.connectors:
                 connector.available = True
-            self._report_upgrade(version, "failed", None, self.quirks.upgrade_fails)
-            self._say(command_id, "failed", {"reason": self.quirks.upgrade_fails}, self._now())
+            self._report_upgrade(version, "failed", None, BAD_IMAGE)
+            self._say(command_id, "failed", {"reason": BAD_IMAGE}, self._now())
             return
         self.memory.kept["upgrade"] = {"command_id": command_id, "version": version}
         self.reboot()

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from drivers.sim.cards import LIST_ENTRIES, Cards, Reservation
+from drivers.sim.certificates import Certificates
 from drivers.sim.merge import TX, Profile
-from drivers.sim.outbox import Record
+from drivers.sim.outbox import Json, Record
 
 SECRET_KEY = "AuthorizationKey"  # can be written, is never read back
 
@@ -17,8 +19,11 @@ FACTORY: Mapping[str, str] = {
     "AllowOfflineTxForUnknownId": "false",
     "AuthorizeRemoteTxRequests": "false",
     "ConnectionTimeOut": "60",
+    "CpoName": "Depot",
     "HeartbeatInterval": "300",
+    "LocalAuthListEnabled": "true",
     "LocalAuthorizeOffline": "true",
+    "LocalPreAuthorize": "false",
     "MeterValueSampleInterval": "60",
     "MeterValuesSampledData": (
         "Energy.Active.Import.Register,Current.Import,Power.Active.Import,Current.Offered,Voltage,SoC"
@@ -34,28 +39,47 @@ READ_ONLY: Mapping[str, str] = {
     "ChargingScheduleMaxPeriods": "48",
     "ClockAlignedDataInterval": "0",
     "ConnectorSwitch3to1PhaseSupported": "false",
+    "LocalAuthListMaxLength": str(LIST_ENTRIES),
     "MaxChargingProfilesInstalled": "20",
+    "ReserveConnectorZeroSupported": "true",
+    "SendLocalListMaxLength": str(LIST_ENTRIES),
     "StopTransactionOnEVSideDisconnect": "true",
-    "SupportedFeatureProfiles": "Core,SmartCharging,RemoteTrigger",
+    "SupportedFeatureProfiles": (
+        "Core,FirmwareManagement,LocalAuthListManagement,Reservation,SmartCharging,RemoteTrigger"
+    ),
+    "SupportedFileTransferProtocols": "HTTP,HTTPS",
 }
 
 
 @dataclass(slots=True)
 class Flash:
-    """`inoperative`: connectors switched off by ChangeAvailability. `known_tokens`: the authorisation cache."""
+    """`inoperative`: connectors switched off by ChangeAvailability. `unsaid`: what it has to say after a reboot."""
 
     configuration: dict[str, str]
     read_only: dict[str, str]
     profiles: tuple[Profile, ...] = ()
     inoperative: set[int] = field(default_factory=set)
-    known_tokens: set[str] = field(default_factory=set)
+    cards: Cards = field(default_factory=Cards)
+    reservations: dict[int, Reservation] = field(default_factory=dict)
+    certificates: Certificates = field(default_factory=Certificates)
+    firmware: str = "1.0.0"
     records: list[Record] = field(default_factory=list)
+    unsaid: list[tuple[str, Json]] = field(default_factory=list)
 
     def number(self, key: str) -> int:
         return int(self.configuration.get(key) or self.read_only[key])
 
     def says_yes(self, key: str) -> bool:
         return self.configuration[key].casefold() == "true"
+
+    def heartbeat_s(self) -> float:
+        return self.number("HeartbeatInterval")
+
+    def keep_heartbeat(self, seconds: int) -> None:
+        self.configuration["HeartbeatInterval"] = str(seconds)
+
+    def record_tries(self) -> tuple[int, float]:
+        return self.number("TransactionMessageAttempts"), self.number("TransactionMessageRetryInterval")
 
     def write(self, key: str, value: str) -> str:
         """ChangeConfiguration: "Accepted", "Rejected" (read only or not a fitting value) or "NotSupported"."""

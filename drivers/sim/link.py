@@ -1,8 +1,8 @@
 """The wire of a simulated charger: one WebSocket with OCPP-J frames, redialled for ever.
 
-Owns connecting (Basic auth, subprotocol ocpp1.6, jittered back-off), framing and matching answers to calls. It
+Owns connecting (Basic auth, subprotocols, jittered back-off), framing and matching answers to calls. It
 reads and writes JSON by itself: the frames must be judged by other code than the one that made them. Knows no
-action by name. Source: OCPP-J 1.6 section 4.
+action by name. Source: OCPP-J 1.6 section 4; OCPP 2.1 part 4.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -43,7 +43,8 @@ class Link:
     """`obey(action, payload)` answers the central system's calls or raises CallError; None stays unanswered.
     `converse()` runs while the link is up and is cancelled when it is lost.
 
-    answer_s  how long (real seconds: it is a wire) a call may stay unanswered
+    answer_s      how long (real seconds: it is a wire) a call may stay unanswered
+    subprotocols  what it offers, best first; `version` is what the central system chose for this link
     """
 
     def __init__(
@@ -58,11 +59,15 @@ class Link:
         answer_s: float,
         delay_s: float,
         tls: ssl.SSLContext | None,
+        subprotocols: Sequence[str] = ("ocpp1.6",),
     ) -> None:
         self.password = password
+        self.subprotocols = tuple(subprotocols)
+        self.version = self.subprotocols[0]
         self.connected = False
+        self.failures = 0  # attempts in a row that led to no link
         self._station = station
-        self._url = f"{url.rstrip('/')}/{station}"
+        self.url = url
         self._clock = clock
         self._obey = obey
         self._converse = converse
@@ -87,8 +92,8 @@ class Link:
                 await self._clock.sleep(max(0.0, self._back_at_s - self._clock.now().mono_s))
                 try:
                     async with connect(
-                        self._url,
-                        subprotocols=[Subprotocol("ocpp1.6")],
+                        f"{self.url.rstrip('/')}/{self._station}",
+                        subprotocols=[Subprotocol(name) for name in self.subprotocols],
                         additional_headers=self._headers(),
                         compression=None,
                         proxy=None,
@@ -101,6 +106,7 @@ class Link:
                         await self._serve(socket)
                     self._trouble("closed by the central system")
                 except (OSError, WebSocketException, TimeoutError, Unreachable) as error:
+                    self.failures += 1
                     self._trouble(f"{type(error).__name__}: {error}")
                 await self._clock.sleep(retry_s * self._rng.uniform(0.5, 1.5))
                 retry_s = min(retry_s * 2.0, LONGEST_RETRY_S)
@@ -151,7 +157,9 @@ class Link:
 
     async def _serve(self, socket: ClientConnection) -> None:
         self._socket = socket
+        self.version = socket.subprotocol or self.subprotocols[0]
         self.connected = True
+        self.failures = 0
         self._last_trouble = ""
         if not self._audible.is_set():
             socket.transport.pause_reading()

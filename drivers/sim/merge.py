@@ -41,7 +41,7 @@ class Profile:
     unit: str  # "A" or "W"
     periods: tuple[Period, ...]
     received: datetime
-    transaction: int | None = None
+    transaction: int | str | None = None
     start: datetime | None = None
     duration_s: float | None = None
     valid_from: datetime | None = None

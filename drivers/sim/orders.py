@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from drivers.sim import merge
+from drivers.sim.cards import Card, Reservation, reserved
 from drivers.sim.connector import Connector
 from drivers.sim.flash import SECRET_KEY
 from drivers.sim.link import CallError
 from drivers.sim.merge import Period, Profile
 from drivers.sim.outbox import Json
+from drivers.sim.stamps import read_time
 
 if TYPE_CHECKING:
     from drivers.sim.charger import SimCharger
@@ -26,7 +28,7 @@ RESET_S = 1.0  # it answers first, then it goes down
 
 def remote_start(charger: SimCharger, payload: Json) -> Json:
     token = str(payload["idTag"])
-    connector = _where_to_start(charger, payload.get("connectorId"))
+    connector = _where_to_start(charger, payload.get("connectorId"), token)
     if connector is None:
         return {"status": "Rejected"}
     raw = payload.get("chargingProfile")
@@ -123,13 +125,17 @@ def trigger(charger: SimCharger, payload: Json) -> Json:
         case "Heartbeat":
             charger.voice.say_heartbeat()
         case "StatusNotification":
+            if charger.quirks.triggers_at is not None and number not in charger.quirks.triggers_at:
+                return {"status": "Rejected"}
             if not number:
-                charger.send_status(None)
+                charger.send_status(None, asked=True)
             for connector in chosen:
-                charger.send_status(connector)
+                charger.send_status(connector, asked=True)
         case "MeterValues":
             for connector in chosen:
                 charger.send_sample(connector, "Trigger")
+        case "FirmwareStatusNotification" | "DiagnosticsStatusNotification" as action:
+            charger.say_again(action)
         case _:
             return {"status": "NotImplemented"}
     return {"status": "Accepted"}
@@ -137,6 +143,8 @@ def trigger(charger: SimCharger, payload: Json) -> Json:
 
 def get_configuration(charger: SimCharger, payload: Json) -> Json:
     wanted = [str(key) for key in payload.get("key") or ()]
+    if charger.quirks.fatal_reads & set(wanted or charger.flash.configuration):
+        charger.reset_in(RESET_S, "Watchdog")
     rows = [(key, False, value) for key, value in charger.flash.configuration.items() if key != SECRET_KEY]
     rows += [(key, True, value) for key, value in charger.flash.read_only.items()]
     known = {key for key, _, _ in rows}
@@ -155,12 +163,17 @@ def change_configuration(charger: SimCharger, payload: Json) -> Json:
     if key == SECRET_KEY:
         charger.link.password = bytes.fromhex(value)  # used from the next connection on
         return {"status": "Accepted"}
+    if key in charger.quirks.fatal_writes:
+        charger.reset_in(RESET_S, "Watchdog")
+    if key == "MeterValueSampleInterval" and 0 < int(value) < charger.quirks.samples_apart_s:
+        return {"status": "Rejected"}
     status = charger.flash.write(key, value)
     if key == "MeterValueSampleInterval" and status == "Accepted":
         interval_s = int(value)
         due_s = charger.clock.now().mono_s + interval_s if interval_s else 0.0
         for connector in charger.connectors:
             connector.meter_due_s = due_s
+    charger.flash.cards.list_on = charger.flash.says_yes("LocalAuthListEnabled")
     return {"status": status}
 
 
@@ -195,8 +208,46 @@ def unlock(charger: SimCharger, payload: Json) -> Json:
 
 
 def clear_cache(charger: SimCharger, payload: Json) -> Json:
-    charger.flash.known_tokens.clear()
+    charger.flash.cards.cache.clear()
     return {"status": "Accepted"}
+
+
+def reserve(charger: SimCharger, payload: Json) -> Json:
+    """Connector 0 is any: it keeps the first free one."""
+    number, until = int(payload["connectorId"]), read_time(payload["expiryDate"])
+    taken = charger.flash.reservations
+    wanted = [connector for connector in charger.connectors if number in (0, connector.number)]
+    if not wanted or until is None or until <= charger.utc():
+        return {"status": "Rejected"}
+    for connector in wanted:
+        held = reserved(taken.values(), connector.number)
+        status, _ = connector.status(charger.operative(connector))
+        if status == "Available" and (held is None or held.id == int(payload["reservationId"])):
+            id, group = int(payload["reservationId"]), payload.get("parentIdTag")
+            taken[id] = Reservation(id, connector.number, str(payload["idTag"]), group, until)
+            return {"status": "Accepted"}
+    return {"status": status if status in ("Faulted", "Unavailable") else "Occupied"}
+
+
+def cancel_reservation(charger: SimCharger, payload: Json) -> Json:
+    found = charger.flash.reservations.pop(int(payload["reservationId"]), None)
+    return {"status": "Rejected" if found is None else "Accepted"}
+
+
+def send_local_list(charger: SimCharger, payload: Json) -> Json:
+    if not charger.flash.says_yes("LocalAuthListEnabled"):
+        return {"status": "NotSupported"}
+    changes = {
+        str(entry["idTag"]): read_card(entry["idTagInfo"]) if "idTagInfo" in entry else None
+        for entry in payload.get("localAuthorizationList") or ()
+    }
+    full = payload["updateType"] == "Full"
+    return {"status": charger.flash.cards.update(full, int(payload["listVersion"]), changes)}
+
+
+def local_list_version(charger: SimCharger, payload: Json) -> Json:
+    enabled = charger.flash.says_yes("LocalAuthListEnabled")
+    return {"listVersion": charger.flash.cards.version if enabled else -1}
 
 
 HANDLERS: Mapping[str, Callable[[SimCharger, Json], Json]] = {
@@ -212,6 +263,10 @@ HANDLERS: Mapping[str, Callable[[SimCharger, Json], Json]] = {
     "Reset": reset,
     "UnlockConnector": unlock,
     "ClearCache": clear_cache,
+    "ReserveNow": reserve,
+    "CancelReservation": cancel_reservation,
+    "SendLocalList": send_local_list,
+    "GetLocalListVersion": local_list_version,
 }
 
 
@@ -241,25 +296,30 @@ def read_profile(raw: Json, connector: int, received: datetime) -> Profile:
         periods=periods,
         received=received,
         transaction=raw.get("transactionId"),
-        start=_time(schedule.get("startSchedule")),
+        start=read_time(schedule.get("startSchedule")),
         duration_s=None if duration is None else float(duration),
-        valid_from=_time(raw.get("validFrom")),
-        valid_to=_time(raw.get("validTo")),
+        valid_from=read_time(raw.get("validFrom")),
+        valid_to=read_time(raw.get("validTo")),
         recurrence=recurrence,
     )
 
 
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    at = datetime.fromisoformat(text)
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+def read_card(info: Json) -> Card:
+    """An idTagInfo object."""
+    return Card(str(info["status"]), info.get("parentIdTag"), read_time(info.get("expiryDate")))
 
 
-def _where_to_start(charger: SimCharger, number: int | None) -> Connector | None:
+def _where_to_start(charger: SimCharger, number: int | None, token: str) -> Connector | None:
     """The connector asked for, else one with a cable in, else any free one; None when it cannot start."""
+
+    def kept_for_others(connector: Connector) -> bool:
+        held = reserved(charger.flash.reservations.values(), connector.number)
+        return held is not None and not held.serves(token, None)
+
     free = [
-        connector for connector in charger.connectors if connector.free() and charger.operative(connector)
+        connector
+        for connector in charger.connectors
+        if connector.free() and charger.operative(connector) and not kept_for_others(connector)
     ]
     if number is not None:
         return next((connector for connector in free if connector.number == int(number)), None)
@@ -275,6 +335,8 @@ def _takes(charger: SimCharger, profile: Profile) -> bool:
     if quirks.stack_levels is not None and profile.stack not in quirks.stack_levels:
         return False
     if quirks.only_relative and profile.kind != "Relative":
+        return False
+    if not quirks.take_limits(profile.unit, (period.limit for period in profile.periods)):
         return False
     return 0 <= profile.stack <= charger.flash.number("ChargeProfileMaxStackLevel") and len(
         profile.periods

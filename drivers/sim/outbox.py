@@ -11,10 +11,23 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 Json = dict[str, Any]
 UNKNOWN_TRANSACTION = -1  # what a charger writes when the central system never told it the number (row 8)
+
+
+class Kept(Protocol):
+    """A message that must be answered. `due_s`: not before this `mono_s`."""
+
+    action: str
+    attempts: int
+    due_s: float
+
+    def ready_payload(self) -> Json: ...
+
+
+K = TypeVar("K", bound=Kept)
 
 
 @dataclass(slots=True)
@@ -30,7 +43,7 @@ class Transaction:
 
 @dataclass(slots=True)
 class Record:
-    """A StartTransaction or StopTransaction that must be answered. `due_s`: not before this `mono_s`."""
+    """A StartTransaction or StopTransaction of OCPP 1.6."""
 
     action: str
     payload: Json
@@ -47,18 +60,20 @@ class Record:
 
 @dataclass(slots=True)
 class Slip:
-    """A message that is worth sending only while it is news; `then` gets the answer, None when there was none."""
+    """A message that is worth sending only while it is news; `then` gets the answer, None when there was none.
+    `asked`: the central system asked for it, so it goes out even before the station was accepted."""
 
     action: str
     payload: Json
     then: Callable[[Json | None], None] | None = None
+    asked: bool = False
 
 
 @dataclass(slots=True)
-class Outbox:
+class Outbox(Generic[K]):
     """`records` belongs to the charger's flash; the rest is lost with the link."""
 
-    records: list[Record]
+    records: list[K]
     slots: dict[str, Slip] = field(default_factory=dict)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -66,19 +81,24 @@ class Outbox:
         self.slots[slot] = slip
         self.filled.set()
 
-    def record(self, record: Record) -> None:
+    def record(self, record: K) -> None:
         self.records.append(record)
         self.filled.set()
 
-    def next(self, now_s: float) -> Record | tuple[str, Slip] | None:
-        """The record at the head when it is due, else the oldest slot, else None. Removes nothing."""
-        if self.records and self.records[0].due_s <= now_s:
-            return self.records[0]
-        return next(iter(self.slots.items()), None)
+    def due(self, now_s: float) -> K | None:
+        """The record at the head when it is due. Removes nothing."""
+        return self.records[0] if self.records and self.records[0].due_s <= now_s else None
+
+    def take(self, only_asked: bool = False) -> Slip | None:
+        """The oldest slip, out of its slot."""
+        for slot, slip in self.slots.items():
+            if slip.asked or not only_asked:
+                return self.slots.pop(slot)
+        return None
 
     def nudge(self, now_s: float) -> None:
         """Wakes the sender when a record has become due again."""
-        if self.records and self.records[0].due_s <= now_s:
+        if self.due(now_s) is not None:
             self.filled.set()
 
     def link_lost(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -22,12 +22,27 @@ class Quirks:
     stop_without_tag    StopTransaction never carries an idTag
     duplicate_start     every StartTransaction is sent twice, with different message ids (9, 10)
     pause_ends          a limit below the minimum ends the transaction (36)
+    forgets_fallback    a reboot loses every charging profile: it offers what its hardware can until it is told again
     forgets_stop        no StopTransaction after a reboot with an open transaction (12)
     silent_reconnect    no BootNotification when only the link was lost (18)
     answers_after_s     every answer comes this late
     unanswered          actions of the central system that it never answers (63)
     not_supported       actions of the central system that it answers with CALLERROR NotSupported (61)
     configuration       values of configuration keys that differ from the factory's (31, 42)
+    fails               what goes wrong in an update or a log: "download", "signature", "install", "upload"
+    only_unit           only profiles in this unit ("W", "A") are accepted (31)
+    steps_a             only these currents are accepted as limits (35)
+    limit_key           the configuration key that sets its limit in whole amperes, beside all profiles (28)
+    deaf_after_pause    the first profile after a pause is accepted and not followed: it charges at its maximum (21)
+    fatal_reads         configuration keys that make it reboot when they are asked for (14)
+    fatal_writes        configuration keys that make it reboot when they are written (14)
+    fragile_s           a call this soon after its introduction was answered makes it introduce itself again (15)
+    calls_apart_s       two calls that follow each other faster than this make it drop the link (16)
+    triggers_at         connectors that StatusNotification may be asked for; it tells no status by itself (19)
+    mute_with           no MeterValues while MeterValuesSampledData names one of these (45)
+    samples_apart_s     the shortest MeterValueSampleInterval it accepts (46)
+    event_faults        of OCPP 2.x transaction events: "no_connector" id, "every_evse" (in each event, not the first
+                        only), "seq_gaps" after each periodic value, "shuffled" replays (62)
     """
 
     ignores_limits: bool = False
@@ -42,12 +57,32 @@ class Quirks:
     stop_without_tag: bool = False
     duplicate_start: bool = False
     pause_ends: bool = False
+    forgets_fallback: bool = False
     forgets_stop: bool = False
     silent_reconnect: bool = False
     answers_after_s: float = 0.0
     unanswered: frozenset[str] = frozenset()
     not_supported: frozenset[str] = frozenset()
     configuration: Mapping[str, str] = field(default_factory=dict)
+    fails: frozenset[str] = frozenset()
+    only_unit: str | None = None
+    steps_a: frozenset[float] | None = None
+    limit_key: str | None = None
+    deaf_after_pause: bool = False
+    fatal_reads: frozenset[str] = frozenset()
+    fatal_writes: frozenset[str] = frozenset()
+    fragile_s: float = 0.0
+    calls_apart_s: float = 0.0
+    triggers_at: frozenset[int] | None = None
+    mute_with: frozenset[str] = frozenset()
+    samples_apart_s: int = 0
+    event_faults: frozenset[str] = frozenset()
+
+    def take_limits(self, unit: str, amounts: Iterable[float]) -> bool:
+        """Whether its firmware takes limits in this unit and of these sizes."""
+        if self.only_unit not in (None, unit):
+            return False
+        return self.steps_a is None or unit != "A" or all(each in self.steps_a for each in amounts)
 
 
 HONEST = Quirks()
@@ -72,7 +107,7 @@ class DeviceQuirks:
     number_faults    faults as 421 instead of "F-0421" (G-18)
     stop_reasons     records carry the unpublished `stop_reason` (G-19)
     no_phases        telemetry without `phase_details` (G-16)
-    upgrade_fails    a firmware upgrade fails while it is written, with this message
+    upgrade          a firmware upgrade "works", "fails" while it is written, or "hangs" there and says nothing more
     """
 
     ignores_limits: bool = False
@@ -90,7 +125,7 @@ class DeviceQuirks:
     number_faults: bool = False
     stop_reasons: bool = False
     no_phases: bool = False
-    upgrade_fails: str | None = None
+    upgrade: str = "works"
 
 
 CAREFUL = DeviceQuirks()

@@ -7,12 +7,14 @@ over sockets, and told about this site by an ordinary config file.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controller.ports import Clock
 from drivers.sim.building import Building
 from drivers.sim.charger import SimCharger
+from drivers.sim.charger2 import SimStation
 from drivers.sim.cloudcharger import CloudCharger
 from drivers.sim.evse import SimEvse
 from drivers.sim.fleet import Fleet, Habits
@@ -26,6 +28,7 @@ ROTATIONS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 PASSWORD = "demo-password-0001"
 CLIENT, SECRET = "depot-demo", "demo-secret-0001"
 FALLBACK_A = 6
+OCPP_VERSIONS = {"1.6": "ocpp1.6", "2.0.1": "ocpp2.0.1", "2.1": "ocpp2.1"}
 BUILDING_SHARE = 0.30  # of the site limit: the worst the building ever draws
 ZONE = "Europe/Amsterdam"
 
@@ -33,11 +36,13 @@ ZONE = "Europe/Amsterdam"
 class DemoSite:
     """The simulated world of one demo: `chargers` in total, the first half on OCPP, the others on the platform.
 
-    `start`, `write`, then `run`; `stop` in any case. The meter and the platform take free ports.
+    `ocpp`: the versions its stations speak, dealt out in turn. `start`, `write`, then `run`; `stop` in any case. The
+    meter and the platform take free ports.
     """
 
-    def __init__(self, chargers: int, clock: Clock, seed: int) -> None:
+    def __init__(self, chargers: int, clock: Clock, seed: int, ocpp: Sequence[str] = ("1.6",)) -> None:
         self.clock = clock
+        self._ocpp = tuple(ocpp)
         self.limit_a = -(-int(chargers * FALLBACK_A * 1.6 / (1 - BUILDING_SHARE)) // 10) * 10 + 10
         self.worst_a = self.limit_a * BUILDING_SHARE
         rows = -(-chargers // ROW)
@@ -129,7 +134,8 @@ class DemoSite:
                 f'address = "tcp://127.0.0.1:{self.meter.port}/{unit}"',
             ]
             lines += [f'role = "{role}"', ""]
-        lines += ["[ocpp]", f'listen = "127.0.0.1:{ocpp_port}"', 'unknown_tokens = "reject"', ""]
+        lines += ["[ocpp]", f'listen = "127.0.0.1:{ocpp_port}"', 'unknown_tokens = "reject"']
+        lines += ['unqualified = "fallback"', ""]  # simulated stations are honest
         if self.cloud_evses:
             lines += [
                 "[open_platform]", 'mode = "sole"', 'enabled_by = "depot demo"',
@@ -159,15 +165,12 @@ class DemoSite:
 
     async def run(self, ocpp_port: int) -> None:
         """The world, the chargers and the fleet, until cancelled."""
+        url = f"ws://127.0.0.1:{ocpp_port}/ocpp"
         chargers = [
-            SimCharger(
-                evse.id.removesuffix("/1"),
-                f"ws://127.0.0.1:{ocpp_port}/ocpp",
-                [evse],
-                clock=self.clock,
-                password=PASSWORD,
+            ocpp_station(
+                self._ocpp[n % len(self._ocpp)], evse.id.removesuffix("/1"), url, [evse], self.clock, PASSWORD
             )
-            for evse in self.ocpp_evses
+            for n, evse in enumerate(self.ocpp_evses)
         ]
         async with asyncio.TaskGroup() as group:
             for work in (self.world.run(), self.fleet.run(), self.platform.run()):
@@ -187,3 +190,12 @@ class DemoSite:
                 f"  longest above {max(seen['longest_overload_s']):4.1f} s"
             )
         return "\n".join(lines)
+
+
+def ocpp_station(
+    version: str, name: str, url: str, evses: Sequence[SimEvse], clock: Clock, password: str | None
+) -> SimCharger | SimStation:
+    """A station that speaks this version of OCPP, a key of OCPP_VERSIONS."""
+    if version == "1.6":
+        return SimCharger(name, url, evses, clock=clock, password=password)
+    return SimStation(name, url, evses, clock=clock, password=password, versions=[OCPP_VERSIONS[version]])

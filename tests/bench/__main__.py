@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.bench import processes, step
+from tests.bench import meters, ocpp, onsite, processes, step
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, tuple[str, Callable[[], Iterator[Figure]]]] = {
     "step": ("5 s", step.step),
+    "meters": ("25 s", meters.meters),
     "start": ("10 s", processes.start),
     "memory": ("45 s", processes.memory),
     "storm": ("30 s", processes.storm),
+    "onsite": ("45 s", onsite.onsite),
+    "ocpp": ("40 s", ocpp.ocpp),
     "wire": ("35 s", processes.wire),
     "reaction": ("6 min", processes.reaction),
 }

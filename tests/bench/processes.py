@@ -230,7 +230,7 @@ def write(folder: Path, port: int, meter_port: int) -> Path:
         "[site]", 'name = "Bench"', 'timezone = "Europe/Amsterdam"', f'limit = "{LIMIT_A} A"', 'meter = "main"',
         'assumed_load = "1500 A"', "[meter.main]", 'kind = "sdm630"',
         f'address = "tcp://127.0.0.1:{meter_port}/1"', 'poll = "1 s"',
-        "[ocpp]", f'listen = "127.0.0.1:{port}"', 'unknown_tokens = "accept"',
+        "[ocpp]", f'listen = "127.0.0.1:{port}"', 'unknown_tokens = "accept"', 'unqualified = "fallback"',
         "[storage]", 'path = "state"', "[control]", 'socket = "control.sock"',
     ]  # fmt: skip
     for number in range(STATIONS):

@@ -339,7 +339,7 @@ async def test_wrong_profiles_are_rejected() -> None:
         ):
             assert await b.central.call("SetChargingProfile", wrong) == {"status": "Rejected"}
         assert await b.central.call("SetChargingProfile", {"connectorId": 1}) == "FormationViolation"
-        assert await b.central.call("GetDiagnostics", {"location": "x"}) == "NotImplemented"
+        assert await b.central.call("GetBaseReport", {"requestId": 1}) == "NotImplemented"
         assert b.charger.flash.profiles == ()
 
 
@@ -481,7 +481,7 @@ async def test_configuration_availability_and_triggers() -> None:
         }
         sample = (await b.central.first("MeterValues"))["meterValue"][0]["sampledValue"][0]
         assert sample["context"] == "Trigger"
-        assert await call("TriggerMessage", {"requestedMessage": "FirmwareStatusNotification"}) == {
+        assert await call("TriggerMessage", {"requestedMessage": "TransactionEvent"}) == {
             "status": "NotImplemented"
         }
         assert await call("ClearChargingProfile", {"id": 5}) == {"status": "Unknown"}

@@ -442,8 +442,10 @@ async def test_an_upgrade_reports_its_way_and_ends_with_the_first_heartbeat() ->
         await b.host.first("firmware/status", status="success", firmware_version="260518.0002")
         assert [(s["status"], s["progress"]) for s in b.host.all("firmware/status")] == [
             ("downloading", 0),
+            ("downloading", 50),
             ("downloading", 100),
             ("upgrading", 0),
+            ("upgrading", 50),
             ("success", 100),
         ]
         assert b.device.identity()["firmware_version"] == b.store["firmware"] == "260518.0002"

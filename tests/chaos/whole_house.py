@@ -74,7 +74,7 @@ class WholeHouse:
             f'[site]\nname = "Whole house"\ntimezone = "Europe/Amsterdam"\nlimit = "{self.limit_a:g} A"\n'
             f'meter = "main"\nassumed_load = "{self.worst_a:g} A"\n'
             f'[meter.main]\nkind = "sdm630"\naddress = "tcp://127.0.0.1:{self.meter.port}/1"\nrole = "grid"\n'
-            '[ocpp]\nlisten = "127.0.0.1:0"\nunknown_tokens = "reject"\n'
+            '[ocpp]\nlisten = "127.0.0.1:0"\nunknown_tokens = "reject"\nunqualified = "fallback"\n'
             f'{stations}[storage]\npath = "state"\n[control]\nsocket = "control.sock"\n'
         )
 

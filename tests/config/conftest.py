@@ -38,6 +38,7 @@ def onsite_files(tmp_path: Path) -> Path:
     write_secret(tmp_path / "console.secret", "diagnostics console\n")
     write_secret(tmp_path / "server.key", "-----BEGIN PRIVATE KEY-----\n")
     write_secret(tmp_path / "server.pem", "-----BEGIN CERTIFICATE-----\n", 0o644)
+    write_secret(tmp_path / "ca.pem", "-----BEGIN CERTIFICATE-----\n", 0o644)
     return tmp_path
 
 

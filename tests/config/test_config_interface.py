@@ -46,7 +46,7 @@ client_ca = "ca.pem"          # security profile 3
 unknown_tokens = "reject"     # reject | accept
 
 [open_platform]               # leave the table out: no second backend, no outgoing connection at all
-mode = "sole"                 # sole | companion
+mode = "companion"            # sole | companion
 enabled_by = "J. de Vries, 2026-11-20"     # consent: who and when; required
 purposes = ["monitor", "control", "flexibility", "v2g", "diagnostics", "firmware"]
 
@@ -103,12 +103,6 @@ home_assistant = true
 NOT_YET = [
     "site.max_imbalance",
     "site.peak",
-    "meter.row_a.address",
-    "ocpp.tls_listen",
-    "ocpp.tls_cert",
-    "ocpp.tls_key",
-    "ocpp.client_ca",
-    "station.CP001.open_platform",
     "station.CP002.evse.1.current",
     "station.CP002.evse.1.max_power",
     "tariff",

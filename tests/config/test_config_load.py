@@ -34,7 +34,7 @@ from controller.core.model import (
     each_phase,
 )
 
-OCPP = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
+OCPP = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12, needs_proof=True)
 CLOUD = Link(
     "open-platform/cloud",
     lease_s=900,
@@ -43,6 +43,7 @@ CLOUD = Link(
     answer_s=60,
     lease_ends_with_transaction=False,
     settle_s=15,
+    stores_schedules=True,
 )
 
 SMALLEST = """
@@ -184,6 +185,18 @@ def test_meter_addresses(write_config, written, host, port, unit):
     assert (read.host, read.port, read.unit) == (host, port, unit)
 
 
+def test_who_may_charge_while_the_controller_is_out_of_reach(write_config):
+    def told(lines: str) -> str:
+        return load(
+            write_config(SMALLEST + STATION.replace("[station", f"{lines}\n[station"))
+        ).ocpp.offline_tokens
+
+    assert told("") == "list"
+    assert told('offline_tokens = "nobody"') == "nobody"
+    assert told('unknown_tokens = "accept"') == "anyone", "who asks nothing here asks nothing there"
+    assert told('unknown_tokens = "accept"\noffline_tokens = "list"') == "list"
+
+
 def test_unknown_tokens_may_be_accepted(write_config):
     config = load(write_config(SMALLEST + STATION.replace("[station", 'unknown_tokens = "accept"\n[station')))
     assert config.site.accept_unknown_tokens is True
@@ -245,3 +258,14 @@ def test_a_secret_that_is_no_file_is_refused_at_once(write_config, tmp_path, mak
     make(tmp_path / "CP001.secret", 0o700)
     with pytest.raises(ConfigError, match=text):
         load(path)
+
+
+def test_who_trusts_unproven_stations_says_so(write_config, valid):
+    trusting = valid.replace(
+        'unknown_tokens = "reject"', 'unknown_tokens = "reject"\nunqualified = "fallback"'
+    )
+    for text, needs_proof in ((valid, True), (trusting, False)):
+        config = load(write_config(text))
+        links = {evse.link.channel: evse.link.needs_proof for evse in config.site.evses.values()}
+        assert links["ocpp"] is needs_proof
+        assert not any(proof for channel, proof in links.items() if channel != "ocpp")

@@ -85,7 +85,7 @@ MISTAKES = [
     ),
     ('circuit = "row_a"\n', "", "station.CP001.circuit", "is missing"),
     # meters
-    ('"tcp://10.0.4.20:502/1"', '"rtu:///dev/ttyUSB0" #!', "meter.main.address", "not available yet"),
+    ('"tcp://10.0.4.20:502/1"', '"rtu:///dev/ttyUSB0" #!', "meter.main.address", "rtu://DEVICE?baud=9600"),
     ('"tcp://10.0.4.20:502/1"', '"10.0.4.20" #!', "meter.main.address", "is not a meter address"),
     ('"tcp://10.0.4.20:502/1"', '"tcp://h:70000/1" #!', "meter.main.address", "port 70000 does not exist"),
     ('"tcp://10.0.4.20:502/1"', '"tcp://h/256" #!', "meter.main.address", "unit id 256 does not exist"),
@@ -147,12 +147,6 @@ MISTAKES = [
     ('evse.1 = { max = "32 A" }\n', "evse = 1 #!\n", "station.CP003.evse", "1 is not a table"),
     # channels
     ('ocpp = { password_file = "CP001.secret" }\n', "", "station.CP001", "no channel reaches this station"),
-    (
-        'link = "cloud", autostart = true }',
-        'link = "cloud" }\nocpp = { allow_insecure = true }',
-        "station.CP003.open_platform",
-        "not available yet",
-    ),
     ('{ password_file = "CP001.secret" }', "{} #!", "station.CP001.ocpp.password_file", "is missing"),
     (
         '{ password_file = "CP001.secret" }',
@@ -172,7 +166,6 @@ MISTAKES = [
         "station.CP002.ocpp.allow_insecure",
         "contradicts",
     ),
-    ('version = "1.6"', 'version = "2.0.1"', "station.CP002.ocpp.version", "not available yet"),
     ('version = "1.6"', 'version = "1.5"', "station.CP002.ocpp.version", '"1.5" is not known here'),
     ('listen = "0.0.0.0:8887"', 'listen = "8887" #!', "ocpp.listen", "is not an address to listen on"),
     ('listen = "0.0.0.0:8887"', 'listen = ":65536" #!', "ocpp.listen", "is not an address to listen on"),
@@ -182,6 +175,12 @@ MISTAKES = [
         'unknown_tokens = "ask" #!',
         "ocpp.unknown_tokens",
         'choose one of "reject"',
+    ),
+    (
+        'unknown_tokens = "reject"',
+        'offline_tokens = "some" #!',
+        "ocpp.offline_tokens",
+        'choose one of "list"',
     ),
     ('link = "cloud"', 'link = "clowd"', "station.CP003.open_platform.link", 'did you mean "cloud"?'),
     (
@@ -269,9 +268,6 @@ MISTAKES = [
     # what later releases bring
     ("[site]", '[site]\nmax_imbalance = "20 A" #!', "site.max_imbalance", "not available yet"),
     ("[site]", '[site]\npeak = "180 kW" #!', "site.peak", "not available yet"),
-    ("[site]", "[site]\nproduction = true #!", "site.production", "not available yet"),
-    ("[ocpp]", '[ocpp]\ntls_listen = "0.0.0.0:8443" #!', "ocpp.tls_listen", "not available yet"),
-    ("[ocpp]", '[ocpp]\nclient_ca = "ca.pem" #!', "ocpp.client_ca", "not available yet"),
     ("[ocpp]", "[tariff] #!\n[ocpp]", "tariff", "not available yet"),
     ("[ocpp]", "[metrics] #!\n[ocpp]", "metrics", "not available yet"),
     ("[ocpp]", "[mqtt] #!\n[ocpp]", "mqtt", "not available yet"),

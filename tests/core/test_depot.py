@@ -9,7 +9,7 @@ import pytest
 from controller.core import events as ev
 from controller.core.commands import CeilingSaved, FallbackSaved, SetLimit, StartCharging, StopCharging
 from controller.core.decide import CEILING_REVIEW_S, Decision
-from controller.core.depot import URGENT_RISE_MA, Depot
+from controller.core.depot import Depot
 from controller.core.model import (
     SITE,
     Circuit,
@@ -29,6 +29,7 @@ from controller.core.model import (
     Verdict,
     each_phase,
 )
+from controller.core.observing import URGENT_RISE_MA
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)

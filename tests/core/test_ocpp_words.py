@@ -17,6 +17,7 @@ from controller.core.events import (
     StationBooted,
     StatusChanged,
     TransactionEnded,
+    TransactionMeasured,
     TransactionStarted,
 )
 from controller.core.model import (
@@ -34,8 +35,9 @@ from controller.core.model import (
 from drivers.errors import Misconfigured, Refused
 from drivers.ocpp import frames, profiles, samples, v16
 from drivers.ocpp.frames import BadCall, Flaw
-from drivers.ocpp.profiles import Capabilities
 from drivers.ocpp.schemas import Schemas
+from drivers.ocpp.story import MOST_STRANGERS, Story
+from drivers.ocpp.words import Capabilities, Known, Request
 
 NOW = Moment(1000.0, datetime(2026, 11, 22, 12, 0, 0, 500_000, tzinfo=UTC))
 SCHEMAS = Schemas("v16")
@@ -46,7 +48,7 @@ def an_evse(number: int, phases: tuple[int, ...] = (0, 1, 2)) -> Evse:
     return Evse(evse_id("CP", number), StationId("CP"), CircuitId("site"), 32_000, 6_000, phases, 6_000, LINK)
 
 
-def known(evses: int = 2, **more: Any) -> v16.Known:
+def known(evses: int = 2, **more: Any) -> Known:
     values: dict[str, Any] = {
         "station": StationId("CP"),
         "evses": {number: an_evse(number) for number in range(1, evses + 1)},
@@ -54,17 +56,20 @@ def known(evses: int = 2, **more: Any) -> v16.Known:
         "transactions": {},
         "ended": frozenset(),
         "statuses": {},
+        "channel": "ocpp1.6",
     }
-    return v16.Known(**{**values, **more})
+    return Known(**{**values, **more})
 
 
 @dataclass
 class Said:
     verdict: Verdict = Verdict.ACCEPTED
     transaction: str | None = "42"
+    group: str | None = None
+    expires: datetime | None = None
 
 
-def read(action: str, payload: dict[str, Any], **more: Any) -> v16.Request:
+def read(action: str, payload: dict[str, Any], **more: Any) -> Request:
     return v16.read(action, payload, known(**more), NOW)
 
 
@@ -328,6 +333,75 @@ def test_values_of_an_ended_transaction_or_of_the_station_revive_nothing() -> No
     assert read("MeterValues", {**payload, "connectorId": 0}).events == ()
 
 
+REGISTER = "Energy.Active.Import.Register"
+
+
+def metered(*contexts: str, transaction: object = 77) -> dict[str, Any]:
+    values = [value(9000 + n, REGISTER, context=each) for n, each in enumerate(contexts)]
+    return {"connectorId": 1, "transactionId": transaction, "meterValue": [{"sampledValue": values}]}
+
+
+def test_the_value_at_the_end_of_an_unknown_transaction_is_its_last_word_and_not_live() -> None:
+    (word,) = read("MeterValues", metered("Transaction.End")).events
+    assert word == TransactionMeasured(StationId("CP"), "77", 9000)
+    running = {"77": evse_id("CP", 1)}
+    assert read("MeterValues", metered("Transaction.End"), transactions=running).events == ()
+
+
+def test_an_unknown_transaction_that_is_metered_for_long_becomes_a_session() -> None:
+    story = Story()
+
+    def told(second: float, **more: Any) -> list[Any]:
+        later = Moment(NOW.mono_s + second, NOW.utc + timedelta(seconds=second))
+        request = v16.read("MeterValues", metered("Sample.Periodic"), known(story=story, **more), later)
+        request.remember()
+        return [event for event in request.events if isinstance(event, TransactionStarted)]
+
+    assert told(0) == [] and told(29) == [], "its start may still come"
+    assert told(31, transactions={"77": evse_id("CP", 1)}) == [], "it has come"
+    assert told(31, statuses={1: EvseState.AVAILABLE}) == [], "nobody is there"
+    (start,) = told(31)
+    assert start == TransactionStarted(
+        evse_id("CP", 1),
+        "ocpp1.6",
+        "77",
+        None,
+        9000,
+        NOW.utc + timedelta(seconds=31),
+        inferred=True,
+        marks=("unknown-transaction",),
+        unsure=True,
+    )
+    assert told(32) == [], "it is said once"
+
+
+@pytest.mark.parametrize("number", [0, -1, "x7", None])
+def test_what_is_no_number_of_a_transaction_becomes_none(number: object) -> None:
+    story = Story(strangers={str(number): NOW.mono_s - 3600})
+    events = read("MeterValues", metered("Sample.Periodic", transaction=number), story=story).events
+    assert [type(event) for event in events] == [EvseSample]
+
+
+def test_strangers_are_bounded_and_forgotten_with_a_boot() -> None:
+    story = Story()
+    for number in range(MOST_STRANGERS + 5):
+        story.note_stranger(str(number), 0.0)
+    assert len(story.strangers) == MOST_STRANGERS
+    request = read("BootNotification", {}, story=story)
+    request.remember()
+    assert story.strangers == {}
+
+
+def test_what_was_odd_about_a_message_is_marked() -> None:
+    one = {"idTag": "A", "meterStart": 0}
+    assert the_event("StartTransaction", {**one, "timestamp": at(0)}, evses=1).marks == ("no-connector",)
+    assert the_event("StartTransaction", {**one, "connectorId": 1}).marks == ("time-of-receipt",)
+    assert the_event("StopTransaction", {"transactionId": 1, "timestamp": at(0)}).marks == ()
+    assert the_event("StopTransaction", {"transactionId": 1, "timestamp": "1970-01-01T00:00:00Z"}).marks == (
+        "time-of-receipt",
+    )
+
+
 # --- limits ---------------------------------------------------------------------------------------------------
 
 
@@ -440,7 +514,9 @@ def test_capabilities_are_read_in_every_spelling(unit: str, in_watts: bool) -> N
         ]
     }
     able = profiles.capabilities(profiles.read_configuration(answer))
-    assert able == Capabilities(smart_charging=True, in_watts=in_watts, connectors=1)
+    assert able == Capabilities(
+        smart_charging=True, in_watts=in_watts, takes_watts="W" in unit or "Power" in unit, evses=1
+    )
     assert able.shortcomings(2) == ("it has 1 connectors, 2 are configured",)
     assert Capabilities(smart_charging=False, max_stack_level=0).shortcomings(1)
 

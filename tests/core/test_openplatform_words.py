@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.model import (
@@ -24,11 +27,12 @@ from controller.core.model import (
     StationId,
     TimeSlot,
 )
+from controller.core.readings import Readings
 from drivers.errors import Misconfigured
 from drivers.openplatform import books, limits, samples, signing, words
 from drivers.openplatform.budget import Budget, Kind
 from drivers.openplatform.records import day_windows
-from drivers.openplatform.settings import CHANNEL, CloudSettings, Readings, address
+from drivers.openplatform.settings import CHANNEL, CloudSettings, address
 from drivers.openplatform.slots import Slots
 
 LINK = Link(CHANNEL, lease_s=900, lease_slack_s=120, raise_gap_s=60, answer_s=60)
@@ -378,12 +382,33 @@ def test_a_stored_plan_discharges_only_with_consent() -> None:
     slots = limits.stored_plan(an_evse(), plan, True, READINGS)["time_slots"]
     assert [slot["action"] for slot in slots] == ["discharge", "idle"]  # no power, no discharge
     assert slots[0]["power_limit"] == 7.0
-    slots = limits.stored_plan(an_evse(), plan, False, READINGS)["time_slots"]
-    assert [slot["action"] for slot in slots] == ["idle", "idle"]
+    for alone, consent in ((plan, False), (replace(plan, target_soc=50), True)):
+        slots = limits.stored_plan(an_evse(), alone, consent, READINGS)["time_slots"]
+        assert [slot["action"] for slot in slots] == ["idle", "idle"]
+
+
+@given(
+    slots=st.lists(
+        st.tuples(st.sampled_from(SlotAction), st.none() | st.integers(0, 60_000)), min_size=1, max_size=5
+    ),
+    fallback_ma=st.sampled_from([0, 6_000, 10_000, 32_000]),
+    spreads=st.sampled_from(["wired", "vehicle"]),
+)
+def test_whatever_is_stored_a_charger_alone_stays_within_its_fallback(
+    slots: list[tuple[SlotAction, int | None]], fallback_ma: int, spreads: Any
+) -> None:
+    evse = replace(an_evse(), fallback_ma=fallback_ma)
+    plan = a_plan(*(TimeSlot(60 * n, 60 * n + 60, action, w) for n, (action, w) in enumerate(slots)))
+    readings = Readings(kw_limit_spreads=spreads)
+    volts_phases = 230 * (len(evse.phases) if spreads == "wired" else 1)
+    for slot in limits.stored_plan(evse, plan, True, readings)["time_slots"]:
+        most_ma = {"charge": fallback_ma, "discharge": evse.max_ma, "idle": 0}[slot["action"]]
+        watts = slot.get("power_limit", 0.0 if slot["action"] == "idle" else float("inf")) * 1000
+        assert watts * 1000 <= most_ma * volts_phases + 1
 
 
 def test_a_plan_is_deleted_by_an_empty_validity_and_needs_a_real_zone() -> None:
-    body = limits.removed_plan("x", datetime(2026, 6, 2, 10, 0, tzinfo=UTC))
+    body = limits.removed_plan("x", datetime(2026, 6, 2, 10, 0, tzinfo=UTC), READINGS)
     assert body["enabled"] is False and body["effective_from"] == body["effective_until"]
     with pytest.raises(ValueError, match="Mars"):
         limits.stored_plan(an_evse(), a_plan(timezone="Mars/Olympus"), False, READINGS)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,25 +16,29 @@ from hypothesis import strategies as st
 
 from controller.core.model import MeterId
 from drivers.errors import Misconfigured, Nonsense
-from drivers.modbus import find, kinds
-from drivers.modbus.bus import MeterSettings, reading
+from drivers.modbus import find, guards, kinds, maps
+from drivers.modbus.installed import MeterSettings, reading
 from drivers.modbus.registers import (
     READ_HOLDING,
     READ_INPUT,
     Block,
     Bound,
+    Example,
+    Measured,
     MeterMap,
     Order,
     Register,
     Type,
     Unit,
     decode,
+    halves,
     number,
     unfit,
 )
+from drivers.modbus.sunspec import ModelFile
 
 WIDE = [one for one in Type if one.words > 1]
-INTEGERS = [one for one in Type if one not in (Type.F32, Type.F64)]
+INTEGERS = [one for one in Type if one not in (Type.F32, Type.F64, Type.ACC32)]
 VOLTS = Register(0, Type.U16, Unit.V)
 
 
@@ -201,52 +210,241 @@ def test_contradicting_facts_cannot_be_stated(facts: dict[str, object], complain
 # --- every meter in the folder --------------------------------------------------------------------------------
 
 
-def example_words(kind: str) -> dict[int, int]:
-    meter = find(kind)
+def words_of(meter: MeterMap, example: Example) -> dict[int, int]:
     words: dict[int, int] = {}
-    for block, raw in zip(meter.MAP.blocks, meter.EXAMPLE.raw, strict=True):
+    for block, raw in zip(meter.blocks, example.raw, strict=True):
         words.update(zip(block.addresses, raw, strict=True))
     return words
 
 
-@pytest.mark.parametrize("kind", kinds())
-def test_the_example_of_every_meter_file_is_read_as_it_says(kind: str) -> None:
-    meter = find(kind)
-    measured, expected = decode(meter.MAP, example_words(kind)), meter.EXAMPLE.measured
-    for name in (
-        "voltage_v",
-        "current_a",
-        "power_w",
-        "total_power_w",
-        "frequency_hz",
-        "import_wh",
-        "export_wh",
-    ):
-        assert getattr(measured, name) == pytest.approx(getattr(expected, name), rel=1e-6), name
-    assert unfit(meter.MAP, example_words(kind)) is None
-    reading(MeterSettings(MeterId("m"), kind, "::1", 502, 1, 1.0), measured, 0.0)
+def cases() -> Iterator[tuple[str, MeterMap, Example]]:
+    for kind in kinds():
+        file = find(kind)
+        if isinstance(file, ModelFile):
+            yield from ((kind, file.MODELS[model], example) for model, example in file.EXAMPLES.items())
+        else:
+            yield kind, file.MAP, file.EXAMPLE
 
 
-@pytest.mark.parametrize("kind", kinds())
+CASES = list(cases())
+every_case = pytest.mark.parametrize(("kind", "meter", "example"), CASES, ids=[case[0] for case in CASES])
+every_kind = pytest.mark.parametrize("kind", kinds())
+FIELDS = [field.name for field in fields(Measured)]
+
+
+def settings(kind: str, **other: Any) -> MeterSettings:
+    return MeterSettings(MeterId("m"), kind, "::1", 502, 1, 1.0, **other)
+
+
+def close(value: Any) -> Any:
+    return None if value is None else pytest.approx(value, rel=1e-6)
+
+
+@every_case
+def test_the_example_of_every_meter_file_is_read_as_it_says(
+    kind: str, meter: MeterMap, example: Example
+) -> None:
+    words = words_of(meter, example)
+    measured = decode(meter, words)
+    for name in FIELDS:
+        assert getattr(measured, name) == close(getattr(example.measured, name)), name
+    assert unfit(meter, words) is None
+    reading(settings(kind), measured, 0.0)
+
+
+@every_case
+def test_every_example_tells_all_that_the_map_reads(kind: str, meter: MeterMap, example: Example) -> None:
+    measured = example.measured
+    assert all(
+        value is not None for name in FIELDS for value in _tuple(getattr(measured, name)) if _has(meter, name)
+    )
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _has(meter: MeterMap, name: str) -> bool:
+    quantity = {
+        "voltage_v": "voltage",
+        "current_a": "current",
+        "power_w": "power",
+        "total_power_w": "total_power",
+    }
+    others = {
+        "frequency_hz": "frequency",
+        "import_wh": "import_energy",
+        "export_wh": "export_energy",
+        "soc_pct": "soc",
+    }
+    return bool(getattr(meter, {**quantity, **others}[name]))
+
+
+@every_case
+def test_currents_and_powers_agree_about_the_direction(kind: str, meter: MeterMap, example: Example) -> None:
+    """Import positive everywhere: an example where a conductor feeds back shows it in both."""
+    measured = example.measured
+    for amps, watts in zip(measured.current_a, measured.power_w, strict=False):
+        assert (amps > 0) == (watts > 0)
+    if len(measured.power_w) == 3:
+        assert min(measured.power_w) < 0 < max(measured.power_w)
+
+
+@every_case
+def test_inverted_and_behind_transformers_it_reads_turned_and_multiplied(
+    kind: str, meter: MeterMap, example: Example
+) -> None:
+    plain = reading(settings(kind), example.measured, 0.0)
+    turned = reading(settings(kind, invert=True, ct_ratio=2.0), example.measured, 0.0)
+    for one, two in zip(plain.current_ma, turned.current_ma, strict=True):
+        assert (one is None) == (two is None)
+        assert one is None or two == pytest.approx(-2 * one, abs=2)
+    assert plain.voltage_mv == turned.voltage_mv
+    if plain.power_w is not None and turned.power_w is not None:
+        assert turned.power_w == pytest.approx(-2 * plain.power_w, abs=2)
+    assert (turned.import_wh, turned.export_wh) == (_doubled(plain.export_wh), _doubled(plain.import_wh))
+
+
+def _doubled(value: int | None) -> Any:
+    return None if value is None else pytest.approx(2 * value, abs=2)
+
+
+@every_kind
 def test_no_meter_file_takes_an_empty_or_floating_bus_for_a_meter(kind: str) -> None:
-    meter = find(kind).MAP
-    addresses = example_words(kind)
-    assert unfit(meter, dict.fromkeys(addresses, 0)) is not None
-    ones = dict.fromkeys(addresses, 0xFFFF)
-    assert unfit(meter, ones) is not None
-    with pytest.raises(Nonsense):
-        reading(MeterSettings(MeterId("m"), kind, "::1", 502, 1, 1.0), decode(meter, ones), 0.0)
+    for meter in maps(find(kind)):
+        addresses = [address for block in meter.blocks for address in block.addresses]
+        assert unfit(meter, dict.fromkeys(addresses, 0)) is not None
+        ones = dict.fromkeys(addresses, 0xFFFF)
+        assert unfit(meter, ones) is not None
+        with pytest.raises(Nonsense):
+            reading(settings(kind), decode(meter, ones), 0.0)
 
 
-@pytest.mark.parametrize("kind", kinds())
+@every_kind
+def test_every_number_with_its_pattern_for_no_value_is_unknown(kind: str) -> None:
+    for meter in maps(find(kind)):
+        for register in meter.registers:
+            patterns = (
+                register.type.unknown or {Type.F32: (0x7FC0_0000,), Type.F64: (0x7FF8 << 48,)}[register.type]
+            )
+            for pattern in patterns:
+                raw = [(pattern >> 16 * n) & 0xFFFF for n in range(register.type.words)]
+                if register.order is Order.HI:
+                    raw.reverse()
+                words = dict(zip(register.addresses, raw, strict=True))
+                if register.scale_at is not None:
+                    words.setdefault(register.scale_at, 0)
+                assert number(register, words) is None
+
+
+@every_kind
+def test_the_reads_of_a_meter_file_keep_to_what_the_device_takes(kind: str) -> None:
+    for meter in maps(find(kind)):
+        read = [address for block in meter.blocks for address in block.addresses]
+        assert len(set(read)) == len(read)
+        assert max(block.count for block in meter.blocks) <= meter.max_registers <= 125
+        needed = {address for one in meter.registers for address in one.addresses}
+        ends = {block.address for block in meter.blocks} | {block.addresses[-1] for block in meter.blocks}
+        assert ends <= needed | {one.scale_at for one in meter.registers}, (
+            "a read begins or ends with what nobody needs"
+        )
+
+
+@every_kind
+def test_split_to_the_last_piece_every_number_is_still_whole(kind: str) -> None:
+    for meter in maps(find(kind)):
+        waiting, smallest = list(meter.blocks), []
+        while waiting:
+            block = waiting.pop()
+            parts = halves(block, meter)
+            waiting += parts
+            smallest += [] if parts else [block]
+        covered = [set(block.addresses) for block in smallest]
+        for register in meter.registers:
+            assert any(set(register.addresses) <= one for one in covered)
+            assert register.scale_at is None or any(register.scale_at in one for one in covered)
+        assert max(block.count for block in smallest) <= 4
+
+
+@every_kind
 def test_every_meter_file_tells_its_source(kind: str) -> None:
     meter = find(kind)
     assert kind == meter.KIND
-    assert "Source:" in (meter.__doc__ or "")
+    assert meter.TITLE and "Source:" in (meter.__doc__ or "")
+
+
+# --- SunSpec: frames made by another encoder ----------------------------------------------------------------------
+
+FRAMES = json.loads((Path(__file__).parent / "sunspec_frames.json").read_text())["models"]
+SUNSPEC = [
+    (file, model)
+    for file in map(find, ("sunspec-meter", "sunspec-inverter", "sunspec-battery"))
+    if isinstance(file, ModelFile)
+    for model in file.MODELS
+]
+
+
+def frame(model: int) -> dict[int, int]:
+    raw = bytes.fromhex(FRAMES[str(model)]["words"])
+    return {at // 2: int.from_bytes(raw[at : at + 2]) for at in range(0, len(raw), 2)}
+
+
+@pytest.mark.parametrize(("file", "model"), SUNSPEC, ids=[str(model) for _, model in SUNSPEC])
+def test_every_model_reads_what_another_encoder_wrote(file: ModelFile, model: int) -> None:
+    points: dict[str, float] = FRAMES[str(model)]["points"]
+    meter, words = file.MODELS[model], frame(model)
+    assert unfit(meter, words) is None
+    measured = decode(meter, words)
+
+    def told(name: str, factor: str = "") -> float | None:
+        if name not in points:
+            return None
+        return float(points[name] * 10.0 ** points.get(f"{factor}_SF", 0))
+
+    sign = -1 if model // 100 in (1, 7, 8) else 1  # what generates counts export positive
+    power = told("DCW", "DCW") if model == 714 else told("W", "W")
+    assert measured.total_power_w == pytest.approx(None if power is None else sign * power)
+    watts = [
+        told(name, "W") for name in (["WL1", "WL2", "WL3"] if model == 701 else ["WphA", "WphB", "WphC"])
+    ]
+    for got, want in zip(measured.power_w, watts, strict=False):
+        assert got == pytest.approx(None if want is None else sign * want)
+    amps = [told(name, "A") for name in (["AL1", "AL2", "AL3"] if model == 701 else ["AphA", "AphB", "AphC"])]
+    for one, want in zip(measured.current_a, amps, strict=False):
+        assert (None if one is None else abs(one)) == pytest.approx(None if want is None else abs(want))
+    names = ["VL1", "VL2", "VL3"] if model == 701 else ["PhVphA", "PhVphB", "PhVphC"]
+    for got, want in zip(measured.voltage_v, [told(name, "V") for name in names], strict=False):
+        assert got == pytest.approx(want)
+    counters = {714: ("DCWhAbs", "DCWhInj", "DCWH"), 701: ("TotWhAbs", "TotWhInj", "TotWh")}
+    bought, sold, factor = counters.get(
+        model, ("TotWhImp", "TotWhExp", "TotWh") if model > 200 else ("", "WH", "WH")
+    )
+    assert measured.import_wh == pytest.approx(told(bought, factor))
+    assert measured.export_wh == pytest.approx(told(sold, factor))
+    assert measured.frequency_hz == pytest.approx(told("Hz", "Hz"))
+    assert measured.soc_pct == pytest.approx(told("SoC", "SoC"))
+
+
+@pytest.mark.parametrize("factor", [0x8000, 11, 0x10000 - 11])
+def test_a_scale_factor_without_meaning_leaves_its_values_unknown(factor: int) -> None:
+    file = find("sunspec-meter")
+    assert isinstance(file, ModelFile)
+    measured = decode(file.MODELS[203], {**frame(203), 22: factor})
+    assert (measured.total_power_w, measured.power_w) == (None, (None, None, None))
+    assert measured.current_a == pytest.approx(
+        (41.0, 40.0, 39.0)
+    )  # of unknown direction, so they count as load
+    assert measured.frequency_hz == pytest.approx(50.01)
 
 
 def test_the_kinds_known() -> None:
     assert "sdm630" in kinds()
+    assert len(kinds()) > 30
+
+
+def test_what_tells_no_currents_guards_no_circuit() -> None:
+    assert guards("sdm630") and guards("sunspec-meter")
+    assert not any(map(guards, ("sdm72", "em111", "victron-gx", "sma-inverter", "sunspec-battery")))
 
 
 @pytest.mark.parametrize("typed", ["sdm360", "SDM630"])

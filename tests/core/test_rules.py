@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from controller.core.model import (
     Departure,
     Evse,
     EvseId,
+    FeedBack,
     Link,
     Moment,
     Schedule,
@@ -138,3 +140,14 @@ def test_without_a_trusted_clock_everybody_is_equal() -> None:
     departure = Departure(VAN, NOW + timedelta(hours=1), energy_wh=10_000)
     assert wish_of((night(22, 6),), departure, here(), trusted=False) == CALM
     assert wish_of((night(22, 6),), trusted=False) is None
+
+
+@pytest.mark.parametrize(("target", "floor"), [(None, 20), (10, 20), (60, 60)])
+def test_a_discharge_window_says_how_much_how_long_and_how_far(target: int | None, floor: int) -> None:
+    slot = TimeSlot(18 * 60, 21 * 60, SlotAction.DISCHARGE, 7_000)
+    evening = Schedule("evening", ScheduleType.DAILY, True, "UTC", (slot,), target)
+    wish = wish_of((evening,), present=here())
+    assert wish is not None
+    assert wish.feed_back == FeedBack("evening", 7_000, NOW.replace(hour=21), floor)
+    assert (wish.cap_ma, wish.why) == (0, "schedule evening: discharge")
+    assert wish_of((replace(evening, enabled=False),), present=here()) == CALM

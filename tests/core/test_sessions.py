@@ -16,6 +16,7 @@ from controller.core.events import (
     EvseSample,
     SessionRestored,
     TransactionEnded,
+    TransactionMeasured,
     TransactionStarted,
 )
 from controller.core.model import (
@@ -32,7 +33,7 @@ from controller.core.model import (
     VehicleId,
     each_phase,
 )
-from controller.core.sessions import AVAILABLE_GRACE_S, SAVE_EVERY_S, Sessions
+from controller.core.sessions import AVAILABLE_GRACE_S, ORPHANS_KEPT, SAVE_EVERY_S, Sessions
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STATION, EVSE = StationId("CP1"), EvseId("CP1/1")
@@ -262,3 +263,98 @@ def test_a_prefix_told_again_leaves_the_ledger_as_it_is(
     messages = [(second, fact) for second, fact in story if not isinstance(fact, EvseSample)]
     repeats = data.draw(st.integers(0, len(messages)))
     assert rows(messages, repeats) == rows(messages)
+
+
+# --- stops without starts (field notes, rows 8, 11, 44) -------------------------------------------------------------------
+
+
+def orphan_stop(transaction: str, second: float, register_wh: int | None) -> TransactionEnded:
+    return TransactionEnded(STATION, None, transaction, "Local", register_wh, at(second).utc)
+
+
+def test_a_stop_that_cannot_name_its_transaction_ends_the_one_whose_register_goes_on() -> None:
+    sessions = Sessions(SITE_, "1")
+    sessions.start(started(), at(0))
+    (row,) = sessions.end(orphan_stop("-1", 600, 2500), at(600))
+    assert (row.energy_wh, row.ended, row.marks) == (1500, at(600).utc, ("stop-correlated",))
+    assert sessions.running == {}
+    assert sessions.orphans == {}
+    assert sessions.end(ended("1"), at(700)) == [], "its own stop may still come"
+
+
+@pytest.mark.parametrize(
+    ("transaction", "second", "register_wh"),
+    [("-1", 600, 900), ("-1", 600, 900_000), ("-1", -60, 2500), ("-1", 600, None), ("77", 600, 2500)],
+    ids=["below", "impossible", "before it began", "no register", "another number"],
+)
+def test_a_stop_that_does_not_fit_ends_nobody_elses_session(
+    transaction: str, second: float, register_wh: int | None
+) -> None:
+    sessions = Sessions(SITE_, "1")
+    sessions.start(started(), at(0))
+    (row,) = sessions.end(orphan_stop(transaction, second, register_wh), at(600))
+    assert row.id.startswith("orphan-")
+    assert "orphan-stop" in row.marks
+    assert EVSE in sessions.running
+
+
+def test_what_was_charged_while_nobody_looked_is_counted_from_the_last_register() -> None:
+    sessions = Sessions(SITE_, "1")
+    sessions.sample(sampled(5000, 0), at(0))
+    (row,) = sessions.end(orphan_stop("-1", 3600, 9000), at(3700))
+    assert (row.energy_wh, row.register_start_wh, row.started) == (4000, 5000, at(0).utc)
+    assert row.marks == ("orphan-stop", "start-inferred")
+    (never,) = Sessions(SITE_, "1").end(orphan_stop("-1", 3600, 9000), at(3700))
+    assert (never.energy_wh, never.register_start_wh) == (0, None), "unknown is not a guess"
+
+
+def test_a_start_that_comes_after_its_stop_finds_it() -> None:
+    sessions = Sessions(SITE_, "1")
+    (orphan,) = sessions.end(ended("tx-9", 600, 3000), at(600))
+    (whole,) = sessions.start(started("tx-9", 0, 1000), at(601))
+    assert (whole.id, whole.started, whole.ended) == (orphan.id, at(0).utc, at(600).utc)
+    assert (whole.energy_wh, whole.token) == (2000, "TAG1")
+    assert "matched" in whole.marks
+    assert sessions.running == {}
+    assert sessions.orphans == {}
+    assert sessions.start(started("tx-9", 0, 1000), at(602)) == []
+
+
+def test_a_closing_value_that_comes_late_corrects_its_own_session_only() -> None:
+    sessions = Sessions(SITE_, "1")
+    sessions.start(started(), at(0))
+    sessions.end(ended("1", 600, 2000), at(600))
+    sessions.start(started("2", 700, 2050), at(700))
+    (late,) = sessions.closing(TransactionMeasured(STATION, "1", 2050))
+    assert (late.transaction, late.energy_wh, late.marks) == ("1", 1050, ("late-value",))
+    assert sessions.closing(TransactionMeasured(STATION, "1", 2050)) == []
+    assert sessions.closing(TransactionMeasured(STATION, "1", 900_000)) == [], "nothing flows that fast"
+    assert sessions.closing(TransactionMeasured(STATION, "9", 2100)) == []
+    assert sessions.running[EVSE].energy_wh == 0
+
+
+def test_orphans_are_bounded() -> None:
+    sessions = Sessions(SITE_, "1")
+    for number in range(ORPHANS_KEPT + 5):
+        sessions.end(orphan_stop(f"x{number}", number, None), at(number))
+    assert len(sessions.orphans) == ORPHANS_KEPT
+
+
+@pytest.mark.parametrize(
+    ("register_wh", "inferred", "offline", "goes_on"),
+    [
+        (1800, True, False, True),
+        (1000, True, False, True),
+        (900, True, False, False),
+        (1800, False, False, False),
+        (1800, True, True, False),
+        (None, True, False, False),
+    ],
+)
+def test_a_driver_that_is_new_finds_the_running_session_again(
+    register_wh: int | None, inferred: bool, offline: bool, goes_on: bool
+) -> None:
+    sessions = Sessions(SITE_, "1")
+    sessions.start(started(), at(0))
+    seen = replace(started("other", 60, register_wh), transaction=None, inferred=inferred, offline=offline)
+    assert sessions.continued(seen) == ("1" if goes_on else None)

@@ -152,6 +152,7 @@ def test_an_event_document_looks_like_this() -> None:
         "voltage_mv": [None, None, None],
         "import_wh": 7,
         "export_wh": None,
+        "latency_ms": None,
     }
 
 
@@ -331,6 +332,8 @@ def test_the_status_document_is_the_published_one() -> None:
                 "current_a": [142.1, 0.001, None],
                 "import_wh": 123456789,
                 "error": None,
+                "errors": 0,
+                "latency_ms": None,
             }
         ],
         "channels": [
@@ -366,6 +369,7 @@ def test_the_status_document_is_the_published_one() -> None:
                 "reason": None,
             }
         ],
+        "campaign": None,
     }
 
 

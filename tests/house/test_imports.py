@@ -28,6 +28,11 @@ SHELL = (
     "storage",
     "migrations",
     "schedule_file",
+    "qualify",
+    "qualify_checks",
+    "qualify_scene",
+    "proof_calls",
+    "onboard_calls",
 )
 
 

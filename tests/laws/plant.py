@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from controller.core import events as ev
+from controller.core.applied import Applied
 from controller.core.commands import (
     CeilingSaved,
     Command,
@@ -24,7 +25,7 @@ from controller.core.commands import (
     StopCharging,
 )
 from controller.core.decide import Decision
-from controller.core.depot import Applied, Depot
+from controller.core.depot import Depot
 from controller.core.model import (
     SITE,
     Circuit,

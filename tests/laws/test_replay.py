@@ -9,9 +9,10 @@ import pytest
 from plant import FALLBACK_MA, LINK, MAIN, Plant, depot_site
 
 from controller.core import events as ev
+from controller.core.applied import Applied
 from controller.core.commands import SetLimit
 from controller.core.decide import Decision
-from controller.core.depot import Applied, Depot
+from controller.core.depot import Depot
 from controller.core.model import EvseId, PerPhase, Site
 from controller.recorder import Recorder, replay
 

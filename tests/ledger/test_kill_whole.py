@@ -35,7 +35,7 @@ def config(folder: Path, port: int) -> Path:
         "[site]", 'name = "Killed"', 'timezone = "Europe/Amsterdam"', f'limit = "{LIMIT_A} A"',
         f'assumed_load = "{ASSUMED_A} A"',
         "[vehicle.SLOW]", 'battery = "60 kWh"', 'max_power = "11 kW"', 'tokens = ["SLOW"]',
-        "[ocpp]", f'listen = "127.0.0.1:{port}"', 'unknown_tokens = "accept"',
+        "[ocpp]", f'listen = "127.0.0.1:{port}"', 'unknown_tokens = "accept"', 'unqualified = "fallback"',
         "[storage]", 'path = "state"', "[control]", 'socket = "control.sock"',
     ]  # fmt: skip
     for number in range(1, STATIONS + 1):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.core import events as ev
+from controller.core.applied import Applied
 from controller.core.commands import (
     Command,
     Entry,
@@ -36,7 +37,7 @@ from controller.core.commands import (
     StartDischarge,
     StopCharging,
 )
-from controller.core.depot import Applied, Depot
+from controller.core.depot import Depot
 from controller.core.model import (
     SITE,
     Circuit,

@@ -50,6 +50,7 @@ from controller.planner import rules
 from controller.ports import Answer, Driver, Report
 from controller.runtime import Planner, Runtime, Wires
 from controller.storage import LEDGER, Storage
+from controller.token_calls import TokenCalls
 
 DEADLINE_S = 10.0
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
@@ -263,7 +264,7 @@ async def small_depot(
         charger = charger or Scribe()
         charger.clock = clock
         path = folder / "control.sock"
-        console = Console(runtime, path)
+        console = Console(runtime, path, TokenCalls(runtime).table)
         task = asyncio.create_task(
             runtime.run(Wires((charger, *drivers), {"wire": charger}), (console.run, *others))
         )

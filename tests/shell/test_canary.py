@@ -54,6 +54,7 @@ CANARIES = (
     str(FIRST_TRANSACTION),
     str(REGISTER_WH)[:6],
     "cp001",
+    "cp002",
     "bus-07",
     "two backends",
     "de vries",
@@ -64,12 +65,16 @@ CANARIES = (
 async def place(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path, '"monitor", "control", "flexibility"', f'"{TOKEN}"') as made:
         made.ocpp_evse.register_wh = REGISTER_WH
-        storage = Storage(tmp_path / "state")
-        await storage.open()
-        seed = f"INSERT INTO sqlite_sequence (name, seq) VALUES ('transactions', {FIRST_TRANSACTION - 1})"
-        await storage.write(LEDGER, lambda db: db.execute(seed))
-        await storage.close()
+        await seed(tmp_path / "state")
         yield made
+
+
+async def seed(folder: Path) -> None:
+    storage = Storage(folder)
+    await storage.open()
+    number = f"INSERT INTO sqlite_sequence (name, seq) VALUES ('transactions', {FIRST_TRANSACTION - 1})"
+    await storage.write(LEDGER, lambda db: db.execute(number))
+    await storage.close()
 
 
 def forms(canary: str) -> list[bytes]:
@@ -84,6 +89,25 @@ def forms(canary: str) -> list[bytes]:
 def found(plain: bytes) -> list[str]:
     seen = plain.lower()
     return [canary for canary in CANARIES if any(form in seen for form in forms(canary))]
+
+
+async def companion_session(two: TwoBackends, client: Caller) -> None:
+    """A driver charges over OCPP at a station the platform sees too, and people ask there for what only that can."""
+    led = two.led_station
+    assert led is not None
+    await two.until(lambda: len(two.view("CP002").channels) == 2 and led.connected)
+    led.voice.outbox.put("boot", Slip("BootNotification", BOOT))
+    two.led_evse.plug(Vehicle("BUS-07", TOKEN, 94_000.0, 0.6, max_a=16.0))
+    two.beside_evse.plug(Vehicle("BUS-07", TOKEN, 94_000.0, 0.6, max_a=16.0))
+    two.led_evse.present(TOKEN)
+    await two.until(lambda: two.view("CP002").session is not None and (two.view("CP002").power_w or 0) > 0)
+    led.voice.outbox.put("status", Slip("StatusNotification", FAULT))
+    asked = await client.call("discharge", evse="CP002/1", power_w=5_000, duration_s=900)
+    await two.until(lambda: any(o.id == asked["order"] and o.outcome == "done" for o in two.snapshot.orders))
+    seen = two.view("CP002")
+    assert (seen.state, seen.session is not None) == (EvseState.DISCHARGING, True)
+    await order(two, client, "stop", station="CP002")
+    await two.until(lambda: two.view("CP002").session is None)
 
 
 async def ocpp_session(two: TwoBackends) -> None:
@@ -101,8 +125,8 @@ async def ocpp_session(two: TwoBackends) -> None:
     station.voice.outbox.put("status", Slip("StatusNotification", FAULT))
 
 
-async def order(two: TwoBackends, client: Caller, call: str, **args: Any) -> None:
-    id = (await client.call(call, evse="TP001/1", **args))["order"]
+async def order(two: TwoBackends, client: Caller, call: str, station: str = "TP001", **args: Any) -> None:
+    id = (await client.call(call, evse=f"{station}/1", **args))["order"]
     await two.until(lambda: any(o.id == id and o.outcome is not None for o in two.snapshot.orders))
 
 
@@ -187,6 +211,27 @@ async def test_no_canary_leaves_and_the_book_is_what_left(place: Site, tmp_path:
     assert await ended.verify() is None
     ended.close()
     await storage.close()
+
+
+async def test_a_companion_hears_nothing_of_what_ocpp_knows(tmp_path: Path) -> None:
+    words = ('"monitor", "control", "v2g"', f'"{TOKEN}"')
+    await seed(tmp_path / "state")
+    async with site(tmp_path, *words, companion=True) as place, place.controller() as two:
+        two.led_evse.register_wh = REGISTER_WH
+        async with two.console() as client:
+            await two.until(lambda: two.state() == "ok")
+            await companion_session(two, client)
+            rows, _ = await quiet_books(two, client)
+            sessions = (await client.call("sessions"))["sessions"]
+    said = [row for row in rows if row["path"].startswith("/v1/operator/devices/dvc_2/connectors/")]
+    assert [row["operation"] for row in said if row["operation"] != "schedule"] == ["discharge", "stop"]
+    assert [(s["evse"], s["token"][-4:]) for s in sessions] == [("CP002/1", TOKEN[-4:])], "one, and OCPP's"
+    assert sessions[0]["transaction"] == str(FIRST_TRANSACTION)
+    assert sessions[0]["register_start_wh"] == REGISTER_WH
+    plain = place.tap.plain()
+    assert b"dvc_2" in plain
+    assert found(plain) == []
+    assert b'"reason": "user_request"' in plain or b'"reason":"user_request"' in plain
 
 
 def test_the_tap_finds_a_canary_wherever_it_stands() -> None:

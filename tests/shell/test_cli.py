@@ -263,9 +263,10 @@ def commands() -> Iterator[tuple[str, ...]]:
         kinds = [action for action in at._actions if isinstance(action, argparse._SubParsersAction)]
         if not any(kind.required for kind in kinds):
             yield words
+        first = tuple("CP001" for action in at._actions if not action.option_strings and action not in kinds)
         for kind in kinds:
             for name, made in kind.choices.items():
-                yield from below(made, (*words, name))
+                yield from below(made, (*words, *first, name))
 
     yield from below(parser(), ())
 

@@ -173,6 +173,14 @@ async def test_on_again_is_a_new_driver_with_the_new_consent(bench: Bench) -> No
     assert [sent.id for sent in new.sent] == ["after"]
 
 
+async def test_a_new_driver_under_another_consent_was_off_in_between(bench: Bench) -> None:
+    """What the old one held is gone, so whoever relies on it must hear of it (`controller.core.stored`)."""
+    bench.switch.decide(ON)
+    await bench.started(2)
+    told = [event.state for event in bench.book.events if isinstance(event, ChannelChanged)]
+    assert "off" in told and len(bench.lines) == 2
+
+
 async def test_on_while_off_is_still_being_told(bench: Bench) -> None:
     bench.book.takes_channels.clear()
     bench.switch.decide(OFF)

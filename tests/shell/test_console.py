@@ -174,7 +174,7 @@ async def test_schedules_are_set_listed_and_cleared(depot: SmallDepot) -> None:
         nothing = await client.call("schedule-clear", evse=A1)
         left = await client.call("schedule-list")
     assert stored["schedule_id"] == "nights"
-    assert here["schedules"] == [{"evse": A1, **stored}]
+    assert here["schedules"] == [{"evse": A1, **stored, "station": None}]
     assert [one["evse"] for one in everywhere["schedules"]] == [A1, B1]
     assert cleared == {"cleared": ["nights"]}
     assert nothing == {"cleared": []}

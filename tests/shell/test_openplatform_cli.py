@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from small_depot import DEADLINE_S, HandClock, Post
 
-from controller.cli import main
+from controller.cli import firmware, main
 from controller.console import Console
 from controller.core.commands import Command, StartDischarge
 from controller.core.depot import Depot
@@ -27,6 +28,7 @@ from controller.core.events import (
     EvseSample,
     FallbackStored,
     FaultReported,
+    FirmwareReported,
     LinkDown,
     LinkUp,
     StationBooted,
@@ -45,6 +47,8 @@ from controller.core.model import (
     StationId,
     each_phase,
 )
+from controller.core.readings import Readings
+from controller.core.snapshot import UpgradeView
 from controller.ledger import Ledger
 from controller.notify import Notifier
 from controller.planner import rules
@@ -135,7 +139,9 @@ async def serve(live: Live, ready: threading.Event, over: threading.Event) -> No
         runtime = Runtime(Depot(site(), str(known.boot)), clock, storage, ledger, rules.plan, Notifier(""))
         await runtime.restore(known)
         post.clock, live.runtime, live.loop = clock, runtime, asyncio.get_running_loop()
-        console = Console(runtime, live.socket, StationCalls(runtime, storage).table)
+        console = Console(
+            runtime, live.socket, StationCalls(runtime, storage, Readings().firmware_gate).table
+        )
         wires = Wires((post,), dict.fromkeys((ONSITE, CLOUD, OCPP), post))
         task = asyncio.create_task(runtime.run(wires, (console.run,)))
         while not task.done() and not (runtime.snapshot is not None and live.socket.exists()):
@@ -229,7 +235,8 @@ def test_a_discharge_is_followed_until_it_is_measured(ask: Ask, live: Live) -> N
 
 
 @pytest.mark.parametrize(
-    ("evse", "why"), [("C/1", "discharge needs the Open Platform"), ("U/1", "the EVSE is available")]
+    ("evse", "why"),
+    [("C/1", "discharge needs the Open Platform, or OCPP 2.1 with V2X"), ("U/1", "the EVSE is available")],
 )
 def test_a_discharge_that_cannot_be_is_refused(ask: Ask, evse: str, why: str) -> None:
     said = ask("discharge", evse, "--power", "5 kW")
@@ -345,10 +352,10 @@ def test_a_charger_that_went_away_is_seen_from_here(ask: Ask, live: Live) -> Non
     assert "F-0301  Heartbeat lost  Error  T  since" in said.out
     assert "F-0301" not in ask("diagnose", "C").out, "the dictionary is the Open Platform's"
     live.report(ChannelChanged(ONSITE, "off", "disabled"))
-    live.pass_time(2)
+    live.pass_time(10)  # the alarm about it clears
     off = ask("diagnose", "T").out
     assert "open-platform/onsite: the channel is off" in off
-    assert "F-0301" not in off, "it may not talk"
+    assert "F-0301  Heartbeat lost" not in off, "it may not talk"
 
 
 def test_one_that_never_came_has_not_lost_its_heartbeat(ask: Ask, live: Live) -> None:
@@ -390,16 +397,103 @@ def test_a_stranger_cannot_be_diagnosed(ask: Ask) -> None:
 
 def test_firmware_against_the_gate(ask: Ask) -> None:
     rows = {line.split()[0]: " ".join(line.split()) for line in ask("firmware", "status").out.splitlines()}
-    assert rows["T"] == "T open-platform/onsite TP-DC60 260420.0107 passes not offered here"
+    assert rows["T"] == "T open-platform/onsite TP-DC60 260420.0107 build of 2026-04-20 yes open offered"
     assert rows["H"] == (
-        "H open-platform/cloud TP-DC60 3.1.0 not proven: no second backend not offered by the API"
+        "H open-platform/cloud TP-DC60 3.1.0 release no"
+        " not proven: a release number is no proof of 260420.0107 not offered by the API"
     )
-    assert rows["C"] == "C ocpp - - not known yet not offered here"
+    assert rows["C"] == "C ocpp - - - - not known yet: it never said what it runs not offered here"
     document = json.loads(ask("firmware", "status", "--json").out)
     assert document["gate"] == "260420.0107"
     passes = {each["id"]: each["passes_gate"] for each in document["stations"]}
     assert passes == {"T": True, "U": True, "H": False, "C": None, "N": None}
-    assert document["stations"][0]["serial"] == "SN-T"
+    assert (document["stations"][0]["serial"], document["campaign"]) == ("SN-T", None)
+
+
+@pytest.mark.parametrize(
+    ("station", "build", "text"),
+    [
+        ("T", "260420.0106", "not proven: older than 260420.0107"),
+        ("T", "beta", "not proven: no proof of 260420.0107"),
+        ("C", "260420.0107", "possible: no open_platform at this station in the config"),
+    ],
+)
+def test_what_blocks_the_second_backend(ask: Ask, live: Live, station: str, build: str, text: str) -> None:
+    live.report(StationBooted(StationId(station), CHANNELS[station], "Tellus", "TP-DC60", build))
+    live.pass_time(2)
+    stations = json.loads(ask("firmware", "status", "--json").out)["stations"]
+    assert next(each["second_backend"] for each in stations if each["id"] == station) == text
+
+
+def test_a_channel_that_is_off_blocks_it_too(ask: Ask, live: Live) -> None:
+    live.report(ChannelChanged(ONSITE, "off", "disabled"))
+    live.pass_time(2)
+    stations = json.loads(ask("firmware", "status", "--json").out)["stations"]
+    assert stations[0]["second_backend"] == "possible: open-platform/onsite is off"
+
+
+def progress(station: str, status: str, percent: int | None = None) -> FirmwareReported:
+    return FirmwareReported(StationId(station), ONSITE, "260518.0002", status, percent)
+
+
+def test_an_upgrade_in_the_table(ask: Ask, live: Live) -> None:
+    assert ask("firmware", "status", "--follow").out == "no upgrade is under way\n"
+    begun = ask("firmware", "upgrade", "U", "T", "--version", "260518.0002")
+    assert (begun.code, begun.err) == (0, "")
+    assert begun.out.startswith("begun: U, T, one after the other")
+    live.report(progress("U", "downloading", 40))
+    live.pass_time(2)
+    lines = [" ".join(line.split()) for line in ask("firmware", "status").out.splitlines()]
+    assert re.match(r"upgrade to 260518\.0002 by \S+, 2026-11-22 19:\d\d, running$", lines[-4]), lines
+    assert lines[-2:] == ["U downloading 40 % -", "T waiting - -"]
+    again = ask("firmware", "upgrade", "T", "--version", "260518.0002")
+    assert (again.code, "refused: a campaign for 260518.0002 is under way" in again.err) == (1, True)
+    assert ask("firmware", "stop").code == 0
+    live.report(progress("U", "failed"))
+    live.pass_time(2)
+    campaign = json.loads(ask("firmware", "status", "--json").out)["campaign"]
+    assert (campaign["state"], campaign["text"]) == ("failed", "U: it did not say why; 0 of 2 done")
+    assert [row["state"] for row in campaign["stations"]] == ["failed", "left"]
+
+
+def test_an_upgrade_is_followed_with_a_bar(ask: Ask, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask("firmware", "upgrade", "T", "--version", "260518.0002").code == 0
+    live.report(progress("T", "upgrading", 50))
+    live.pass_time(2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    draw, drawn = firmware._Screen._draw, threading.Event()
+
+    def draw_and_tell(screen: firmware._Screen, stations: Sequence[UpgradeView]) -> None:
+        draw(screen, stations)
+        drawn.set()
+
+    monkeypatch.setattr(firmware._Screen, "_draw", draw_and_tell)
+
+    def succeed() -> None:
+        assert drawn.wait(DEADLINE_S)
+        live.report(progress("T", "success"))
+
+    later = threading.Thread(target=succeed)
+    later.start()
+    said = ask("firmware", "status", "--follow")
+    later.join()
+    assert (said.code, said.err) == (0, "")
+    assert "T upgrading [##########..........] 50 %  0 of 1 done" in said.out
+    assert said.out.endswith("\r\x1b[K1 of 1 done\n")
+
+
+def test_the_hosted_platform_offers_no_upgrade(ask: Ask) -> None:
+    said = ask("firmware", "upgrade", "T", "H", "--version", "260518.0002")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == (
+        "depot: H: on the hosted platform, whose API offers no upgrade; nothing was ordered\n"
+    )
+    assert json.loads(ask("firmware", "status", "--json").out)["campaign"] is None
+
+
+def test_an_unknown_station_is_not_upgraded(ask: Ask) -> None:
+    said = ask("firmware", "upgrade", "Z9", "--version", "260518.0002")
+    assert (said.code, said.err) == (1, "depot: no station 'Z9'; `depot firmware status` lists them\n")
 
 
 # --- use ----------------------------------------------------------------------------------------------------------
@@ -419,6 +513,9 @@ def test_firmware_against_the_gate(ask: Ask) -> None:
         (("flex", "limit", "50"), "--for"),
         (("flex", "pause", "--for", "1h", "--site", "--circuit", "row"), "not allowed with"),
         (("firmware",), "WHAT"),
+        (("firmware", "upgrade", "T"), "--version"),
+        (("firmware", "upgrade", "--version", "3.1.0"), "STATION"),
+        (("firmware", "status", "--json", "--follow"), "not allowed with"),
         (("diagnose",), "station"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
@@ -434,6 +531,7 @@ def test_wrong_use_is_exit_code_2(command: Ask, arguments: tuple[str, ...], part
     [
         ("discharge", "T/1", "--power", "5 kW"), ("flex", "limit", "50", "--for", "1h"), ("flex", "end"),
         ("diagnose", "T"), ("firmware", "status", "--json"),
+        ("firmware", "status", "--follow"), ("firmware", "upgrade", "T", "--version", "3.1.0"), ("firmware", "stop"),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -110,12 +110,24 @@ MISTAKES = [
     (SAMPLE.replace('"7 kW"', f'"{"9" * 400} kW"'), "time_slots 1: power_limit"),
     (SAMPLE.replace('"charge" ', '"boost" '), "time_slots 1: action: one of charge, discharge, idle"),
     (SAMPLE.replace('action = "charge"', ""), "time_slots 1: action"),
-    (SAMPLE.replace('"charge" ', '"discharge" '), "not available yet"),
+    (
+        SAMPLE.replace('"charge" ', '"discharge" ').replace('power_limit = "7 kW"', ""),
+        "time_slots 1: power_limit is missing: a discharge needs one above 0",
+    ),
+    (
+        SAMPLE.replace('"charge" ', '"discharge" ').replace('"7 kW"', '"0 kW"'),
+        "a discharge needs one above 0",
+    ),
     (
         SAMPLE + '[[time_slots]]\nday_of_week=["mon"]\nstart="23:00"\nend="23:30"\naction="idle"',
         "time_slots overlap",
     ),
 ]
+
+
+def test_a_discharge_slot_names_its_power() -> None:
+    (slot,) = read_schedule(SAMPLE.replace('"charge" ', '"discharge" '), ZONE, NOW).slots
+    assert (slot.action, slot.power_limit_w) == (SlotAction.DISCHARGE, 7_000)
 
 
 @pytest.mark.parametrize(("text", "part"), MISTAKES, ids=[part[:40] for _, part in MISTAKES])

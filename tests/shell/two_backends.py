@@ -1,5 +1,6 @@
 """A whole controller between two backends: one station on OCPP, one charger on a simulated Open Platform behind a wire
-tap that keeps every byte that leaves the site.
+tap that keeps every byte that leaves the site. On demand a third station, CP002, that hangs on both: its OCPP half is
+`led_evse`, its half on the platform `beside_evse`, with a vehicle of its own each.
 
 Owns the wiring and the tap. The tap is read with its own few lines of HTTP and WebSocket, not with the driver's.
 """
@@ -26,6 +27,7 @@ from controller.runtime import Runtime
 from drivers.sim.charger import SimCharger
 from drivers.sim.evse import SimEvse
 from drivers.sim.platform import CloudCharger, SimPlatform
+from drivers.sim.v2g import V2gEvse
 from drivers.sim.world import SimCircuit, World
 
 SPEED = 10.0
@@ -185,7 +187,10 @@ class TwoBackends:
     world: World
     house: House
     runtime: Runtime
+    led_evse: SimEvse
+    beside_evse: V2gEvse
     station: SimCharger | None = None
+    led_station: SimCharger | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -224,7 +229,15 @@ class TwoBackends:
             yield client
 
 
-def config(tap_port: int, purposes: str, tokens: str) -> str:
+def config(tap_port: int, purposes: str, tokens: str, companion: bool) -> str:
+    mode = "companion" if companion else "sole"
+    led = """[station.CP002]
+circuit = "site"
+fallback = "6 A"
+evse.1 = { max = "32 A", min = "6 A", phases = "L1 L2 L3" }
+ocpp = { allow_insecure = true }
+open_platform = { device_id = "dvc_2", link = "cloud" }
+"""
     evse = 'evse.1 = { max = "32 A", min = "6 A", phases = "L1 L2 L3" }\n'
     return f"""
 [site]
@@ -235,7 +248,7 @@ assumed_load = "10 A"
 [ocpp]
 listen = "127.0.0.1:0"
 [open_platform]
-mode = "sole"
+mode = "{mode}"
 enabled_by = "J. de Vries, 2026-11-20"
 purposes = [{purposes}]
 [open_platform.cloud]
@@ -252,7 +265,7 @@ fallback = "6 A"
 circuit = "site"
 fallback = "6 A"
 {evse}open_platform = {{ device_id = "dvc_1", link = "cloud" }}
-[vehicle.BUS-07]
+{led if companion else ""}[vehicle.BUS-07]
 battery = "94 kWh"
 tokens = [{tokens}]
 [storage]
@@ -265,15 +278,19 @@ socket = "control.sock"
 class Site:
     """What stays while controllers come and go: the platform, the tap, the copper and the folder."""
 
-    def __init__(self, folder: Path, purposes: str, tokens: str) -> None:
+    def __init__(self, folder: Path, purposes: str, tokens: str, companion: bool) -> None:
         self.folder = folder
         self.clock = SystemClock(SPEED)
         self.tap = Tap()
         self.ocpp_evse, self.cloud_evse = SimEvse("CP001/1", 32.0), SimEvse("TP001/1", 32.0)
-        evses = (self.ocpp_evse, self.cloud_evse)
+        self.led_evse, self.beside_evse = SimEvse("CP002/1", 32.0), V2gEvse("half of CP002/1", 32.0)
+        evses = (self.ocpp_evse, self.cloud_evse, self.led_evse, self.beside_evse)
         self.world = World(self.clock, 1, {"site": SimCircuit(None, 100.0)}, evses, lambda _: (1.0, 1.0, 1.0))
         charger = CloudCharger("dvc_1", "SN-dvc_1", "TP-AC22", "260420.0107", [self.cloud_evse], 22.0)
-        self.platform = SimPlatform([charger], self.clock, "depot", SECRET, latency=(0.1, 0.2))
+        beside = CloudCharger("dvc_2", "SN-dvc_2", "TP-AC22", "260420.0107", [self.beside_evse], 22.0)
+        chargers = [charger, beside] if companion else [charger]
+        self._companion = companion
+        self.platform = SimPlatform(chargers, self.clock, "depot", SECRET, latency=(0.1, 0.2))
         self._words = (purposes, tokens)
 
     async def start(self) -> None:
@@ -281,7 +298,7 @@ class Site:
         parts = urlsplit(self.platform.base_url)
         self.tap.target = (str(parts.hostname), int(parts.port or 0))
         await self.tap.start()
-        (self.folder / "depot.toml").write_text(config(self.tap.port, *self._words))
+        (self.folder / "depot.toml").write_text(config(self.tap.port, *self._words, self._companion))
         secret = self.folder / "platform.secret"
         secret.touch(mode=0o600)
         secret.write_text(SECRET)
@@ -293,7 +310,7 @@ class Site:
         async with house.open() as runtime:
             two = TwoBackends(
                 self.folder, self.clock, self.platform, self.tap, self.ocpp_evse, self.cloud_evse, self.world,
-                house, runtime,
+                house, runtime, self.led_evse, self.beside_evse,
             )  # fmt: skip
 
             async def live() -> None:
@@ -301,8 +318,12 @@ class Site:
                 await house.ocpp.ready()
                 url = f"ws://127.0.0.1:{house.ocpp.port}/ocpp"
                 two.station = SimCharger("CP001", url, [self.ocpp_evse], clock=self.clock, **station)
+                works = [self.world.run(), self.platform.run(), two.station.run()]
+                if self._companion:
+                    two.led_station = SimCharger("CP002", url, [self.led_evse], clock=self.clock, **station)
+                    works.append(two.led_station.run())
                 async with asyncio.TaskGroup() as group:
-                    for work in (self.world.run(), self.platform.run(), two.station.run()):
+                    for work in works:
                         group.create_task(work)
 
             running = asyncio.create_task(house.run(runtime, [live]))
@@ -319,9 +340,12 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    folder: Path, purposes: str = '"monitor", "control"', tokens: str = '"04A2B3C4"'
+    folder: Path,
+    purposes: str = '"monitor", "control"',
+    tokens: str = '"04A2B3C4"',
+    companion: bool = False,
 ) -> AsyncIterator[Site]:
-    made = Site(folder, purposes, tokens)
+    made = Site(folder, purposes, tokens, companion)
     try:
         await made.start()
         yield made

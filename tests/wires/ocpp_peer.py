@@ -56,6 +56,8 @@ def settings(patience: Patience = QUICK, **stations: StationSettings) -> OcppSet
 class Said:
     verdict: Verdict = Verdict.ACCEPTED
     transaction: str | None = None
+    group: str | None = None
+    expires: datetime | None = None
 
 
 @dataclass
@@ -238,7 +240,8 @@ async def peer(
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> AsyncIterator[Peer]:
-    url = f"ws://127.0.0.1:{server.port}{path or '/ocpp/' + name}"
+    place = f"wss://127.0.0.1:{server.tls_port}" if "ssl" in more else f"ws://127.0.0.1:{server.port}"
+    url = f"{place}{path or '/ocpp/' + name}"
     options: dict[str, Any] = {"subprotocols": ["ocpp1.6"], "close_timeout": 1, "ping_interval": None, **more}
     credentials = basic(name, PASSWORD) if headers is None else headers
     async with connect(url, additional_headers=credentials, **options) as socket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket as sockets
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -28,12 +28,12 @@ from controller.core.model import (
     Verdict,
     each_phase,
 )
+from controller.core.readings import Readings
 from controller.core.snapshot import CircuitView, EvseView, OrderView, SessionView, Snapshot
 from drivers.openplatform.answers import guard
 from drivers.openplatform.clients import CHANNEL, ClientSurface, LocalClient
 from drivers.openplatform.clients_books import Book
 from drivers.openplatform.clients_words import LocalDevice
-from drivers.openplatform.settings import Readings
 
 NOON = datetime(2026, 6, 2, 12, 0, 0, tzinfo=UTC)
 PURPOSES = frozenset({"monitor", "control", "flexibility", "v2g"})
@@ -251,7 +251,10 @@ AMPLE = replace(Readings(), gets_per_min=10_000, controls_per_min=10_000, tokens
 
 @asynccontextmanager
 async def onsite(
-    readings: Readings = AMPLE, purposes: frozenset[str] = PURPOSES, listen: sockets.socket | None = None
+    readings: Readings = AMPLE,
+    purposes: frozenset[str] = PURPOSES,
+    listen: sockets.socket | None = None,
+    permits: Mapping[StationId, frozenset[str]] | None = None,
 ) -> AsyncIterator[Bench]:
     clock = HandClock()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
@@ -266,6 +269,7 @@ async def onsite(
             purposes,
             readings,
             "st-a",
+            permits or {},
         )
         app = web.Application(middlewares=[guard])
         app.add_routes(bench.surface.routes())

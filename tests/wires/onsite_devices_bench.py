@@ -15,8 +15,9 @@ import aiohttp
 from controller.core import events as ev
 from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.model import SITE, Evse, EvseId, Link, Moment, StationId, Verdict, evse_id
+from controller.core.readings import Readings
+from controller.core.snapshot import Snapshot
 from drivers.openplatform.onsite import CHANNEL, OnsiteCharger, OnsiteHost, OnsiteSettings
-from drivers.openplatform.settings import Readings
 
 NOON = datetime(2026, 6, 2, 12, 0, 0, tzinfo=UTC)
 PATIENCE_S = 5.0
@@ -211,10 +212,11 @@ async def onsite(
     settings: OnsiteSettings | None = None,
     clock: HandClock | None = None,
     heard: Heard | None = None,
+    look: Callable[[], Snapshot | None] = lambda: None,
 ) -> AsyncIterator[Bench]:
     """A running host; leaving stops it. The same folder again is the same host after a restart."""
     clock, heard = clock or HandClock(), heard or Heard()
-    host = OnsiteHost(settings or some_settings(), clock, folder / "vault.json", lambda: None)
+    host = OnsiteHost(settings or some_settings(), clock, folder / "vault.json", look)
     running = asyncio.create_task(host.run(heard.report))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:

@@ -20,8 +20,9 @@ from controller.clock import SystemClock
 from controller.core.events import Event, MeterFailed, MeterReading
 from controller.core.model import MeterId, PerPhase, Verdict
 from drivers.errors import Misconfigured, Nonsense, Refused, Unreachable
-from drivers.modbus import bus
-from drivers.modbus.bus import MeterSettings, ModbusMeters, read_once, reading
+from drivers.modbus import bus, line
+from drivers.modbus.bus import ModbusMeters, read_once
+from drivers.modbus.installed import MeterSettings, reading
 from drivers.modbus.registers import Measured
 from drivers.sim.meter import MeterFaults, MeterTruth, SimMeter
 
@@ -42,6 +43,11 @@ EXPECTED = MeterReading(
     export_wh=500,
 )
 E = TypeVar("E", MeterReading, MeterFailed)
+
+
+def bare(event: MeterReading) -> MeterReading:
+    """Without what depends on the moment."""
+    return replace(event, taken_s=0.0, latency_ms=None)
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ async def sim() -> AsyncIterator[SimMeter]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(bus, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(bus, "RETRY_MOST_S", 0.05)
 
 
 # --- readings -------------------------------------------------------------------------------------------------
@@ -111,7 +119,7 @@ async def test_a_reading_says_what_the_meter_measures(sim: SimMeter) -> None:
     async with running([settings(sim)]) as reports:
         first = await reports.next(MeterReading)
         await reports.next(MeterReading, count=3)
-    assert replace(first, taken_s=0.0) == EXPECTED
+    assert bare(first) == EXPECTED
     assert reports.of(MeterFailed) == []
     assert sim.connections == 1
 
@@ -243,7 +251,7 @@ async def test_each_fault_is_named_and_passes(
     assert failed.kind == kind
     assert text in failed.text
     assert f"127.0.0.1:{sim.port} unit 1: " in failed.text
-    assert replace(event, taken_s=0.0) == EXPECTED
+    assert bare(event) == EXPECTED
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2, messages  # on change only: one for the failure, one for the way back
     assert text in messages[0]
@@ -266,7 +274,7 @@ async def test_a_meter_that_refuses_connections_is_tried_again_at_every_poll(
         event = await reports.next(MeterReading)
     assert (failed.kind, others.kind) == ("unreachable", "unreachable")
     assert "no connection" in failed.text
-    assert replace(event, taken_s=0.0) == EXPECTED
+    assert bare(event) == EXPECTED
     assert sim.connections == 2
 
 
@@ -280,7 +288,7 @@ async def test_a_dead_bus_costs_one_attempt_for_all_units_that_are_due(
             attempts.append(host)
             super().__init__(host, **other)
 
-    monkeypatch.setattr(bus, "AsyncModbusTcpClient", Counted)
+    monkeypatch.setattr(line, "AsyncModbusTcpClient", Counted)
     await sim.stop()
     async with running([settings(sim, poll_s=60.0), settings(sim, "second", unit=2, poll_s=60.0)]) as reports:
         await reports.next(MeterFailed, "second")
@@ -324,10 +332,29 @@ async def test_a_meter_that_repeats_itself_for_a_minute_under_load_is_not_believ
         failed = await reports.next(MeterFailed)
         sim.faults().frozen = False
         await reports.next(MeterReading)
-    assert failed.kind == "nonsense"
+    assert failed.kind == "stuck"
     said = re.search(r"not one bit has changed for (\d+) s at 4845 W", failed.text)
     assert said is not None
     assert int(said[1]) >= 60
+
+
+async def test_a_meter_that_turns_round_between_two_polls_is_not_believed() -> None:
+    truths = [TRUTH, replace(TRUTH, current_a=(16.0, 10.0, 5.0), power_w=(3680.0, 2310.0, 1145.0))]
+    turned = replace(TRUTH, current_a=(-16.0, -10.0, -5.0), power_w=(-3680.0, -2310.0, -1145.0))
+    meter = SimMeter(lambda: truths[-1])
+    await meter.start()
+    async with running([settings(meter)]) as reports:
+        await reports.next(MeterReading)
+        truths.append(turned)
+        failed = await reports.next(MeterFailed)
+        believed = len(reports.of(MeterReading))
+        await reports.next(MeterFailed)
+        assert len(reports.of(MeterReading)) == believed
+        truths.pop()
+        event = await reports.next(MeterReading)
+    await meter.stop()
+    assert failed.kind == "nonsense" and "every current has turned round" in failed.text
+    assert event.power_w == 7135
 
 
 async def test_a_site_at_rest_may_repeat_itself(sim: SimMeter) -> None:

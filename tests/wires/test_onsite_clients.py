@@ -15,8 +15,8 @@ from controller.core.events import (
     StopWished,
 )
 from controller.core.model import EvseId, EvseState
+from controller.core.readings import Readings
 from drivers.openplatform.clients import LocalClient
-from drivers.openplatform.settings import Readings
 
 ONE = "/devices/dvc_1/connectors/1"
 # --- who may --------------------------------------------------------------------------------------------------------

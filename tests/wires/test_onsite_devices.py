@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 import ssl
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from onsite_devices_bench import (
     ALL,
     LINK,
+    Bench,
     HandClock,
     Heard,
     Peer,
@@ -28,10 +29,12 @@ from onsite_devices_bench import (
 )
 
 from controller.core import events as ev
+from controller.core.commands import DropSchedule, StoreSchedule
 from controller.core.model import EvseId, EvseState, Schedule, ScheduleType, SlotAction, TimeSlot
 from drivers.errors import Misconfigured
+from drivers.ocpp.ca import Authority
 from drivers.openplatform import devices_gate
-from drivers.openplatform.onsite import OnsiteHost
+from drivers.openplatform.onsite import CHANNEL, OnsiteHost
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +83,7 @@ async def test_strangers_and_old_firmware_are_turned_away(
             setattr(peer, name, value)
         for _ in range(2):
             status, answer = await peer.register()
-            assert (status, answer["code"]) == (403, 2003)
+            assert (status, answer["code"]) == (400, 1001)
         (refused,) = b.heard.of(ev.AccessRefused)  # told once
         assert reason in refused.reason
         good = Peer(b, "TP-1")
@@ -146,9 +149,9 @@ async def test_an_upgrade_below_the_gate_closes_the_link(tmp_path: Path) -> None
         assert b.heard.of(ev.StationBooted)[-1].firmware == "260518.0002"
         await peer.say("firmware/status", firmware_version="250101.0001", status="success")
         assert "not proven" in b.heard.of(ev.LinkDown)[-1].reason
-        assert (await peer.heartbeat())[1]["code"] == 2003
+        assert (await peer.heartbeat())[1]["code"] == 2001
     async with onsite(tmp_path, heard=b.heard) as b:
-        assert (await peer_again(b, peer).login())[1]["code"] == 2003
+        assert (await peer_again(b, peer).login())[1]["code"] == 2001
 
 
 def peer_again(bench: Any, peer: Peer) -> Peer:
@@ -299,7 +302,7 @@ async def test_what_the_commands_say(tmp_path: Path) -> None:
         body = await told(discharge("d"))
         assert (body["command"], body["params"]) == (
             "discharge",
-            {"connector_id": 1, "discharge_power": 5.0, "duration": 3600, "min_soc": 20},
+            {"connector_id": 1, "discharge_power": 5.0, "duration": 900, "min_soc": 20},
         )
         body = await told(stop("e"))
         assert body["command"] == "stop_charging" and "expiry" not in body
@@ -443,20 +446,35 @@ def nights(id: str = "nights") -> Schedule:
     return Schedule(id, ScheduleType.WEEKLY, True, "Europe/Amsterdam", slots)
 
 
+async def keep(b: Bench, schedule: Schedule, evse: str = "CP1/1") -> ev.Event:
+    """Has it stored, and says how that ended."""
+    name = f"keep-{len(b.heard.events)}"
+    b.host.send(StoreSchedule(name, EvseId(evse), CHANNEL, schedule))
+    return await b.heard.ended(name)
+
+
+async def drop(b: Bench, schedule: str) -> ev.Event:
+    name = f"drop-{len(b.heard.events)}"
+    b.host.send(DropSchedule(name, EvseId("CP1/1"), CHANNEL, schedule))
+    return await b.heard.ended(name)
+
+
 async def test_a_schedule_is_kept_by_the_charger_within_its_fallback(tmp_path: Path) -> None:
-    settings, clock, evse = some_settings(purposes=ALL - {"v2g"}), HandClock(), EvseId("CP1/1")
+    settings, clock = some_settings(purposes=ALL - {"v2g"}), HandClock()
     async with onsite(tmp_path, settings, clock) as b:
-        await b.host.store_plan(evse, nights())  # nobody is there yet
+        assert isinstance(await keep(b, nights()), ev.CommandAccepted)  # nobody is there yet
     async with onsite(tmp_path, settings, clock) as b:
-        assert not b.host.has_plan(evse)
         peer = await b.charger()
         clock.advance(1)
         body = await peer.poll()
         assert (body["command"], body["params"]["connector_id"]) == ("set_schedule", 1)
         charge, without_consent = body["params"]["time_slots"]
         assert (charge["start"], charge["power_limit"], without_consent["action"]) == ("22:00", 4.14, "idle")
-        assert await peer.word(body, "accepted") and b.host.has_plan(evse)
-        await b.host.store_plan(evse, nights("weekends"))
+        assert await peer.word(body, "accepted")
+        assert isinstance(await keep(b, nights()), ev.CommandAccepted)
+        clock.advance(1)
+        assert await peer.poll(wait=1) is None, "it has that one already"
+        await keep(b, nights("weekends"))
         clock.advance(1)
         removed = await peer.poll()
         assert removed["params"]["schedule_id"] == body["params"]["schedule_id"]
@@ -464,34 +482,58 @@ async def test_a_schedule_is_kept_by_the_charger_within_its_fallback(tmp_path: P
         await peer.word(removed, "completed")
         clock.advance(1)
         stored = await peer.poll()
-        assert stored["params"]["schedule_id"] != body["params"]["schedule_id"] and not b.host.has_plan(evse)
+        assert stored["params"]["schedule_id"] != body["params"]["schedule_id"]
         await peer.word(stored, "rejected", message="no room")
         clock.advance(3600)
         await peer.heartbeat()
         assert await peer.poll(wait=1) is None  # it said no: a person has to change it
-        await b.host.drop_plan(evse)
+        assert isinstance(await drop(b, "nights"), ev.CommandAccepted)  # long gone
+        clock.advance(1)
+        assert await peer.poll(wait=1) is None
+        assert isinstance(await drop(b, "weekends"), ev.CommandAccepted)
         clock.advance(1)
         assert (await peer.poll())["params"]["enabled"] is False
-        assert not [e for e in b.heard.events if isinstance(e, ev.CommandSent | ev.CommandAccepted)]
+        assert not b.heard.of(ev.CommandSent), "what the charger fetches here is no command of the depot's"
 
 
 async def test_a_schedule_waits_behind_commands_and_is_told_until_answered(tmp_path: Path) -> None:
     async with onsite(tmp_path) as b:
-        peer, evse = await b.charger(), EvseId("CP1/1")
-        await b.host.store_plan(evse, nights())
+        peer = await b.charger()
+        await keep(b, nights())
         b.clock.advance(1)
         b.host.send(stop("a"))
-        b.host.send(start("b"))
-        kinds = [(await peer.poll())["command"] for _ in range(3)]
-        assert kinds == ["stop_charging", "start_charging", "set_schedule"]
+        kinds = [(await peer.poll())["command"] for _ in range(2)]
+        assert kinds == ["stop_charging", "set_schedule"]
         b.clock.advance(50)  # given up
         await b.heard.ended("a")
         await peer.heartbeat()
         b.clock.advance(61)
         body = await peer.poll()
         assert body["command"] == "set_schedule"
-        with pytest.raises(ValueError, match="not on this channel"):
-            await b.host.store_plan(EvseId("CP9/1"), nights())
+
+
+@pytest.mark.parametrize(
+    ("evse", "purposes", "why"),
+    [("CP9/1", ALL, "not on this channel"), ("CP1/1", ALL - {"control"}, "purpose control not consented")],
+)
+async def test_a_schedule_that_cannot_be_kept_is_refused_with_the_reason(
+    tmp_path: Path, evse: str, purposes: frozenset[str], why: str
+) -> None:
+    settings = some_settings(purposes=purposes - {"v2g"})
+    async with onsite(tmp_path, settings) as b:
+        refused = await keep(b, nights(), evse)
+        assert isinstance(refused, ev.CommandRefused) and why in refused.reason
+
+
+async def test_who_may_only_discharge_may_also_stop(tmp_path: Path) -> None:
+    async with onsite(tmp_path, some_settings(purposes=frozenset({"monitor", "v2g"}))) as b:
+        peer = await b.charger()
+        b.host.send(discharge("a"))
+        assert (await peer.poll())["command"] == "discharge"
+        b.host.send(stop("b"))
+        assert (await peer.poll())["command"] == "stop_charging"
+        b.host.send(start("c"))
+        assert isinstance(await b.heard.ended("c"), ev.CommandRefused)
 
 
 # --- silence and restarts -----------------------------------------------------------------------------------------
@@ -613,22 +655,20 @@ def test_settings_that_would_show_secrets_are_refused(tmp_path: Path, change: An
         OnsiteHost(replace(some_settings(), **change), HandClock(), tmp_path / "v", lambda: None)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
 async def test_tls_on_a_network_address(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    authority.create("Depot", datetime.now(UTC))
+    chain, secret = authority.issue_server(("127.0.0.1",), datetime.now(UTC))
     key, cert = tmp_path / "server.key", tmp_path / "server.pem"
-    made = await asyncio.create_subprocess_exec(
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-        "-subj", "/CN=depot", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert),
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert await made.wait() == 0
+    key.write_bytes(secret)
+    cert.write_bytes(chain)
     settings = replace(some_settings(), listen_host="0.0.0.0", tls_cert=cert, tls_key=key)
     async with onsite(tmp_path, settings) as b:
         url = f"https://127.0.0.1:{b.host.port}/v1/device/heartbeat"
-        trusting = ssl.create_default_context(cafile=str(cert))
+        trusting = ssl.create_default_context(cafile=str(authority.certificate_file))
         async with b.http.post(url, json={}, ssl=trusting) as answer:
             assert (answer.status, (await answer.json())["code"]) == (401, 2001)
-        old = ssl.create_default_context(cafile=str(cert))
+        old = ssl.create_default_context(cafile=str(authority.certificate_file))
         old.maximum_version = ssl.TLSVersion.TLSv1_2
         async with b.http.post(url, json={}, ssl=old) as answer:
             assert answer.status == 401

@@ -10,10 +10,10 @@ from onsite_devices_bench import NOON, a_charger, an_evse
 
 from controller.core import events as ev
 from controller.core.model import EvseState, Moment, PerPhase
+from controller.core.readings import Readings
 from drivers.openplatform import devices_words as words
 from drivers.openplatform.answers import stamp
 from drivers.openplatform.devices_belief import DeviceBelief
-from drivers.openplatform.settings import Readings
 
 EVSE = an_evse().id
 
@@ -58,11 +58,11 @@ class Scene:
     def event(self, kind: str, ago_s: float = 0, **data: Any) -> list[ev.Event]:
         self.wait(1)
         body = {"timestamp": self._stamp(ago_s), "connector_id": 1, "event_type": kind, "data": data}
-        return self._numbered(self.belief.event(words.read_event(body), self.now))
+        return self._numbered(self.belief.event(words.read_event(body, Readings()), self.now))
 
     def heartbeat(self, fault_code: int = 0) -> list[ev.Event]:
         body = {"timestamp": self._stamp(0), "status": "online", "fault_code": fault_code}
-        return self.belief.heartbeat(words.read_heartbeat(body), self.now)
+        return self.belief.heartbeat(words.read_heartbeat(body, Readings()), self.now)
 
     def record(self, began_s: float, ended_s: float) -> list[ev.Event]:
         body = {"record_id": "r", "connector_id": 1, "start_time": self._stamp(began_s)}
@@ -127,7 +127,7 @@ def test_the_same_message_twice_changes_nothing() -> None:
     for kind in ("plug_in", "start", "stop", "plug_out"):
         s.wait(5)
         event = words.read_event(
-            {"timestamp": stamp(s.now.utc), "connector_id": 1, "event_type": kind, "data": {}}
+            {"timestamp": stamp(s.now.utc), "connector_id": 1, "event_type": kind, "data": {}}, Readings()
         )
         assert s._numbered(s.belief.event(event, s.now))
         assert s.belief.event(event, s.now) == []

@@ -337,13 +337,16 @@ async def test_books_hold_finished_sessions_of_these_evses_oldest_first(tmp_path
             second,
         ]
         await Ledger(storage).append(entries)
-        books = FinishedSessions(storage)
+        books = FinishedSessions(storage, ours)
 
         async def names(*args: Any) -> tuple[int, list[str]]:
             total, found = await books(*args)
             return total, [book.record for book in found]
 
         assert await names(None, None, ours, 0, 10) == (3, ["s1", "s2", "s3"])
+        assert await names(None, None, (*ours, EvseId("CP1/1")), 0, 10) == (3, ["s1", "s2", "s3"]), (
+            "not OCPP's"
+        )
         assert await names(None, None, ours, 1, 1) == (3, ["s2"]), "a page"
         assert await names(hours[1], hours[2], ours, 0, 10) == (1, ["s2"]), "from, and before"
         assert await names(None, None, ours[:1], 0, 10) == (2, ["s1", "s3"])

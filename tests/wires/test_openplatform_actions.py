@@ -29,9 +29,11 @@ from openplatform_bench import (
 )
 
 from controller.core import events as ev
+from controller.core.commands import DropSchedule, StoreSchedule
 from controller.core.model import EvseId, Schedule, ScheduleType, SlotAction, TimeSlot
+from controller.core.readings import Readings
 from drivers.errors import DriverError, Misconfigured
-from drivers.openplatform.settings import Readings
+from drivers.openplatform.settings import CHANNEL
 
 CP1 = EvseId("CP1/1")
 
@@ -47,12 +49,12 @@ async def test_a_discharge_is_bounded_in_power_time_and_charge() -> None:
     async with site(clock=ManualClock()) as s:
         s.operator.send(discharge(power_w=7_009, duration_s=1800, min_soc=10))
         await s.platform.until(lambda: s.platform.count["discharge"] == 1)
-        assert bodies(s.platform, "discharge") == [{"discharge_power": 7.0, "duration": 1800, "min_soc": 20}]
+        assert bodies(s.platform, "discharge") == [{"discharge_power": 7.0, "duration": 900, "min_soc": 20}]
         assert s.platform.bodies[-1][1] == "/v1/operator/devices/dvc_CP1/connectors/1/discharge"
     async with site() as s:
         s.operator.send(discharge(duration_s=9e9, min_soc=55))
         assert isinstance(await s.heard.ended("c1"), ev.CommandAccepted)
-        assert bodies(s.platform, "discharge")[0]["duration"] == 4 * 3600
+        assert bodies(s.platform, "discharge")[0]["duration"] == 900
         assert bodies(s.platform, "discharge")[0]["min_soc"] == 55
 
 
@@ -235,16 +237,20 @@ def plans(platform: Platform) -> list[Any]:
     return [body for body in bodies(platform, "schedule") if body["schedule_id"].startswith("depot-plan")]
 
 
+def store(plan: Schedule, evse: EvseId = CP1, id: str = "s1") -> StoreSchedule:
+    return StoreSchedule(id, evse, CHANNEL, plan)
+
+
 async def test_a_plan_goes_into_a_free_charger_and_again_after_our_session() -> None:
     async with site() as s:
-        s.operator.store_plan(CP1, a_plan())
+        s.operator.send(store(a_plan()))
         await s.platform.until(lambda: len(plans(s.platform)) == 1)
         assert plans(s.platform)[0]["time_slots"][0]["power_limit"] == 4.14
         s.operator.send(start("a"))
         assert isinstance(await s.heard.ended("a"), ev.CommandAccepted)
         order = [op for op, _, _ in s.platform.bodies if op in ("schedule", "start")]
         assert order == ["schedule", "schedule", "start"]  # set aside before the start
-        assert plans(s.platform)[1]["enabled"] is False and not s.operator.has_plan(CP1)
+        assert plans(s.platform)[1]["enabled"] is False
         await s.platform.push("dvc_CP1", state="charging", power=4.1)
         s.operator.send(limit("b"))
         assert isinstance(await s.heard.ended("b"), ev.CommandAccepted)
@@ -259,7 +265,7 @@ async def test_a_plan_goes_into_a_free_charger_and_again_after_our_session() -> 
 async def test_a_plan_waits_while_somebody_charges_and_a_lease_displaces_it() -> None:
     async with site(prepare=lambda p: p.devices.update(dvc_CP1=a_device(status="charging", power=5))) as s:
         await s.heard.until(lambda: s.heard.of(ev.TransactionStarted))
-        s.operator.store_plan(CP1, a_plan())
+        s.operator.send(store(a_plan()))
         s.operator.send(limit("a"))
         assert isinstance(await s.heard.ended("a"), ev.CommandAccepted)
         assert not plans(s.platform)
@@ -269,20 +275,21 @@ async def test_a_plan_waits_while_somebody_charges_and_a_lease_displaces_it() ->
         await s.platform.push("dvc_CP1", state="charging", power=5)
         s.operator.send(limit("b"))
         assert isinstance(await s.heard.ended("b"), ev.CommandAccepted)
-        assert not s.operator.has_plan(CP1)
+        await s.platform.push("dvc_CP1", state="idle", power=0)
+        await s.platform.until(lambda: len(plans(s.platform)) == 2)
 
 
 async def test_one_plan_per_connector_and_dropping_it_deletes_it() -> None:
     async with site() as s:
-        s.operator.store_plan(CP1, a_plan("one"))
+        s.operator.send(store(a_plan("one")))
         await s.platform.until(lambda: len(plans(s.platform)) == 1)
-        s.operator.store_plan(CP1, a_plan("two"))
+        s.operator.send(store(a_plan("two")))
         await s.platform.until(lambda: len(plans(s.platform)) == 3)
         one, gone, two = plans(s.platform)
         assert gone["schedule_id"] == one["schedule_id"] != two["schedule_id"]
         assert gone["enabled"] is False and gone["effective_from"] == gone["effective_until"]
-        s.operator.drop_plan(CP1, "one")
-        s.operator.drop_plan(CP1)
+        s.operator.send(DropSchedule("d", CP1, CHANNEL, "two"))
+        assert isinstance(await s.heard.ended("d"), ev.CommandAccepted)
         await s.platform.until(lambda: len(plans(s.platform)) == 4)
         assert (
             plans(s.platform)[3]["schedule_id"] == two["schedule_id"] and not plans(s.platform)[3]["enabled"]
@@ -293,27 +300,50 @@ async def test_a_plan_that_is_refused_is_not_sent_again_and_one_that_is_lost_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with site("CP1 CP2", prepare=lambda p: p.script["schedule"].append(says(400, 1001))) as s:
-        s.operator.store_plan(CP1, a_plan())
+        s.operator.send(store(a_plan()))
         await s.platform.until(lambda: len(plans(s.platform)) == 1)
         s.platform.script["schedule"].append(says(500, 9001))
-        s.operator.store_plan(EvseId("CP2/1"), a_plan())
+        s.operator.send(store(a_plan(), EvseId("CP2/1"), "s2"))
         await s.platform.until(lambda: len(plans(s.platform)) == 3)
         await s.clock.sleep(200)
         paths = [path for op, path, _ in s.platform.bodies if op == "schedule"]
         assert [path.split("/")[4] for path in paths] == ["dvc_CP1", "dvc_CP2", "dvc_CP2"]
-        assert "1001" in caplog.text and not s.operator.has_plan(CP1)
-        assert s.operator.has_plan(EvseId("CP2/1"))
+        assert "1001" in caplog.text
 
 
-async def test_impossible_plans_are_refused_at_once() -> None:
+async def test_a_plan_that_the_charger_may_have_from_before_is_taken_out_by_its_name() -> None:
     async with site() as s:
-        with pytest.raises(ValueError):
-            s.operator.store_plan(CP1, a_plan(timezone="Mars/Olympus"))
-        with pytest.raises(ValueError):
-            s.operator.store_plan(EvseId("CP9/1"), a_plan())
-    async with site(purposes=frozenset({"monitor"})) as s:
-        with pytest.raises(Misconfigured):
-            s.operator.store_plan(CP1, a_plan())
+        s.operator.send(DropSchedule("d", CP1, CHANNEL, "night"))
+        assert isinstance(await s.heard.ended("d"), ev.CommandAccepted)
+        await s.platform.until(lambda: len(plans(s.platform)) == 1)
+        assert plans(s.platform)[0]["enabled"] is False
+        s.operator.send(store(a_plan()))
+        await s.platform.until(lambda: len(plans(s.platform)) == 2)
+        assert plans(s.platform)[0]["schedule_id"] == plans(s.platform)[1]["schedule_id"]
+        s.operator.send(store(a_plan(), id="again"))
+        assert isinstance(await s.heard.ended("again"), ev.CommandAccepted)
+        await s.clock.sleep(60)
+        assert len(plans(s.platform)) == 2, "it has that one"
+
+
+@pytest.mark.parametrize(
+    ("plan", "evse", "purposes", "why"),
+    [
+        ({"timezone": "Mars/Olympus"}, CP1, ALL, "Mars"),
+        ({}, EvseId("CP9/1"), ALL, "not on this platform"),
+        ({}, CP1, ALL - {"control"}, "purpose control not consented"),
+    ],
+)
+async def test_impossible_plans_are_refused_with_the_reason(
+    plan: dict[str, Any], evse: EvseId, purposes: frozenset[str], why: str
+) -> None:
+    async with site(purposes=purposes) as s:
+        s.operator.send(store(a_plan(**plan), evse))
+        refused = await s.heard.ended("s1")
+        assert isinstance(refused, ev.CommandRefused) and why in refused.reason
+        if not plan:
+            s.operator.send(DropSchedule("d", evse, CHANNEL, "night"))
+            assert isinstance(await s.heard.ended("d"), ev.CommandRefused)
 
 
 # --- signature, region ------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 
 from controller.core import events as ev
 from controller.core.model import SITE, Evse, EvseId, EvseState, Link, Moment, PerPhase, StationId
+from controller.core.readings import Readings
 from drivers.openplatform.fleet import Fleet
-from drivers.openplatform.settings import CHANNEL, CloudDevice, CloudSettings, Readings
+from drivers.openplatform.settings import CHANNEL, CloudDevice, CloudSettings
 from drivers.openplatform.words import read_device, read_frame
 
 STATION, EVSE = StationId("CP1"), EvseId("CP1/1")

@@ -31,8 +31,9 @@ from openplatform_bench import (
 from controller.clock import SystemClock
 from controller.core import events as ev
 from controller.core.model import EvseId, EvseState, StationId
+from controller.core.readings import Readings
 from drivers.openplatform import rest
-from drivers.openplatform.settings import CHANNEL, Readings
+from drivers.openplatform.settings import CHANNEL
 
 # --- start-up ---------------------------------------------------------------------------------------------------
 

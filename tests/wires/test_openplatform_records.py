@@ -9,8 +9,8 @@ import pytest
 from openplatform_bench import HTML, Platform, Site, says, site
 
 from controller.core import events as ev
+from controller.core.readings import Readings
 from drivers.errors import DriverError, Misconfigured
-from drivers.openplatform.settings import Readings
 
 OFTEN = Readings(records_after_s=5, records_every_s=60, records_repeat_days=3)
 DAY = datetime(2026, 6, 2, tzinfo=UTC)

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.clock import SystemClock
 from controller.core import events as ev
-from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
+from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging, StoreSchedule
 from controller.core.model import (
     SITE,
     Evse,
@@ -234,8 +234,10 @@ async def test_a_plan_stays_in_the_charger_between_sessions_and_never_lifts_it_a
             return [id for id, stored in charger.schedules.items() if stored.plan.enabled]
 
         always = TimeSlot(0, 0, SlotAction.CHARGE, None)
-        site.operator.store_plan(EVSE, Schedule("all day", ScheduleType.DAILY, True, "UTC", (always,)))
-        await site.until(lambda: site.operator.has_plan(EVSE) and running())
+        all_day = Schedule("all day", ScheduleType.DAILY, True, "UTC", (always,))
+        site.operator.send(StoreSchedule("store", EVSE, CHANNEL, all_day))
+        assert isinstance(await site.ended("store"), ev.CommandAccepted)
+        await site.until(running)
         (plan,) = running()
         site.outlet.plug(Vehicle("BUS-07", None, battery_wh=94_000, soc=0.2, max_a=32.0))
         site.operator.send(StartCharging("start", EVSE, CHANNEL, None, 16_000))
