@@ -186,7 +186,7 @@ class Dialogue:
         memory.boots.append(self._clock.now().mono_s)
         memory.introduced = True
         if not switches.read_deny:  # row 14: once is enough
-            memory.measurands_written = False
+            memory.measurands_written = memory.maximum_written = False
         # the new task runs only after this handler has returned, so the station has its answer before our first call
         self.set_up()
 

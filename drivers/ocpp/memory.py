@@ -46,6 +46,7 @@ class Memory:
     evse_of: dict[str, EvseId] = field(default_factory=dict)
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_TRANSACTIONS))
     measurands_written: bool = False
+    maximum_written: bool = False  # since its last boot the station was told the most it may ever do
     story: Story = field(default_factory=Story)
     reports: Reports = field(default_factory=Reports)
     kept_list: Kept = field(default_factory=Kept)

@@ -1,7 +1,7 @@
 """Limits as OCPP 1.6 charging profiles: a stored low fallback underneath a leased limit that ends by itself.
 
 Owns which profile says what. Pure. Source: OCPP 1.6 sections 3.13, 5.16 and 7.8-7.13. The layers: TxDefaultProfile at
-level 0 without an end is what the station does alone; the lease lies at the highest level the station offers and ends
+level 0 without an end is what the station does alone, within ChargePointMaxProfile, the most it may ever do; the lease lies at the highest level the station offers and ends
 after `lease_s`, so a dead controller makes the station fall to the fallback. Limits only ever round down.
 """
 
@@ -32,6 +32,8 @@ _FALLBACK, _LEASE, _TRANSACTION = (
     2,
     3,
 )  # profile ids are EVSE number x 10 + this: the same one is always replaced
+
+MAXIMUM = 1  # the profile id of the station's maximum: below those of every EVSE
 
 # what setup asks for; spelled as in OCPP 1.6 section 9
 KEYS = (
@@ -93,6 +95,19 @@ def fallback(number: int, evse: Evse, able: Capabilities) -> Payload:
         "chargingSchedule": _schedule(evse.fallback_ma, evse, able),
     }
     return {"connectorId": number, "csChargingProfiles": profile}
+
+
+def maximum(limit_ma: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:
+    """SetChargingProfile that bounds the station as a whole for good; `evse`: the one with the most phases."""
+    since = now.replace(microsecond=0) - timedelta(seconds=CLOCK_SLACK_S)
+    profile: Payload = {
+        "chargingProfileId": MAXIMUM,
+        "stackLevel": 0,
+        "chargingProfilePurpose": "ChargePointMaxProfile",
+        "chargingProfileKind": "Absolute",
+        "chargingSchedule": _schedule(limit_ma, evse, able) | {"startSchedule": utc_text(since)},
+    }
+    return {"connectorId": 0, "csChargingProfiles": profile}
 
 
 def limit(command: SetLimit, number: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:

@@ -74,6 +74,7 @@ class Setup:
         for number in unsure:
             await self._store_fallback(number, last_try=True)
         if not caught:
+            await self._store_maximum()
             await self._configure(configuration)
         answers = [await self._ask(*self._words.ask_for_status(number)) for number in self._evses]
         rejected = any(answer and status_of(answer).casefold() == "rejected" for answer in answers)
@@ -136,6 +137,21 @@ class Setup:
         else:
             self._refused(evse, f'the station said "{status}"')
         return True
+
+    async def _store_maximum(self) -> None:
+        """Bounds the station as a whole at what the config says its EVSEs can do; once per boot. It is a belt beside the
+        leases: a station that will not have it is none the worse (row 25), one that spikes at every write is spared."""
+        memory = self._memory
+        manners = memory.manners
+        if memory.maximum_written or memory.able.smart_charging is False or manners.switches.reserve:
+            return
+        widest = max(self._evses.values(), key=lambda evse: len(evse.phases))
+        able, cut, _ = fitted(memory.able, widest, manners.switches, memory.hearing, manners.knows)
+        most_ma = sum(evse.max_ma for evse in self._evses.values())
+        answer = await self._ask(*self._words.maximum(most_ma, cut, able, self._clock.now().utc))
+        memory.maximum_written = answer is not None
+        if answer is not None and status_of(answer).casefold() != "accepted":
+            log.info("%s keeps no maximum of its own: %s", self._session.station, status_of(answer))
 
     def _refused(self, evse: Evse, reason: str) -> None:
         log.warning("%s does not store its fallback: %s", evse.id, reason)

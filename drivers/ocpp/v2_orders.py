@@ -15,7 +15,7 @@ from controller.core.model import Evse
 from controller.core.units import floor_to_step, power_for_current_w
 from drivers.errors import Refused
 from drivers.ocpp.frames import Payload
-from drivers.ocpp.profiles import CLOCK_SLACK_S, NOMINAL_MV, STEP_MA
+from drivers.ocpp.profiles import CLOCK_SLACK_S, MAXIMUM, NOMINAL_MV, STEP_MA
 from drivers.ocpp.words import Capabilities, utc_text
 
 LONGEST_TRANSACTION = 36
@@ -36,6 +36,22 @@ def fallback(number: int, evse: Evse, able: Capabilities) -> Payload:
             "chargingProfilePurpose": "TxDefaultProfile",
             "chargingProfileKind": "Relative",
             "chargingSchedule": [_schedule(profile_id, _period(evse.fallback_ma, evse, able), able.in_watts)],
+        },
+    )
+
+
+def maximum(limit_ma: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:
+    """SetChargingProfile that bounds the station as a whole for good; `evse`: the one with the most phases."""
+    since = now.replace(microsecond=0) - timedelta(seconds=CLOCK_SLACK_S)
+    schedule = _schedule(MAXIMUM, _period(limit_ma, evse, able), able.in_watts)
+    return _request(
+        0,
+        {
+            "id": MAXIMUM,
+            "stackLevel": 0,
+            "chargingProfilePurpose": "ChargingStationMaxProfile",
+            "chargingProfileKind": "Absolute",
+            "chargingSchedule": [schedule | {"startSchedule": utc_text(since)}],
         },
     )
 

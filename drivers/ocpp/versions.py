@@ -36,6 +36,9 @@ class _V16:
     def fallback(self, number: int, evse: Evse, able: Capabilities) -> Order:
         return Order("SetChargingProfile", profiles.fallback(number, evse, able))
 
+    def maximum(self, limit_ma: int, evse: Evse, able: Capabilities, now: datetime) -> Order:
+        return Order("SetChargingProfile", profiles.maximum(limit_ma, evse, able, now))
+
     def limit(self, command: SetLimit, number: int, evse: Evse, able: Capabilities, now: datetime) -> Order:
         return Order("SetChargingProfile", profiles.limit(command, number, evse, able, now))
 
@@ -104,6 +107,9 @@ class _V2:
 
     def fallback(self, number: int, evse: Evse, able: Capabilities) -> Order:
         return Order("SetChargingProfile", v2_orders.fallback(number, evse, able))
+
+    def maximum(self, limit_ma: int, evse: Evse, able: Capabilities, now: datetime) -> Order:
+        return Order("SetChargingProfile", v2_orders.maximum(limit_ma, evse, able, now))
 
     def limit(self, command: SetLimit, number: int, evse: Evse, able: Capabilities, now: datetime) -> Order:
         return Order("SetChargingProfile", v2_orders.limit(command, number, evse, able, now, self._is_21))

@@ -140,6 +140,15 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
+MAXIMUM = "SetChargingProfile of the station"
+
+
+def _named(action: str, payload: dict[str, Any]) -> str:
+    """The action; the station's own maximum goes by another name, so that counting limits stays simple."""
+    profile = payload.get("csChargingProfiles") or payload.get("chargingProfile") or {}
+    return MAXIMUM if 1 in (profile.get("chargingProfileId"), profile.get("id")) else action
+
+
 class Peer:
     """One connection. Answers the server's calls from `answers` (None: stays mute) and keeps everything it got."""
 
@@ -156,7 +165,7 @@ class Peer:
         async for text in self.socket:
             frame = json.loads(text)
             if frame[0] == 2:
-                self.calls.append((frame[2], frame[3]))
+                self.calls.append((_named(frame[2], frame[3]), frame[3]))
                 answer = self.answers[frame[2]]
                 if callable(answer):
                     answer = answer(frame[3])

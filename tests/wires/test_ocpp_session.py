@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ocpp_peer import (
+    MAXIMUM,
     QUICK,
     Depot,
     a_station,
@@ -555,3 +556,19 @@ async def test_frames_are_kept_without_secrets() -> None:
         assert any('"idTag":"…C4D5"' in text.replace(": ", ":") for text in texts)
         assert not any("04A2B3" in text or "hunter2" in text for text in texts)
         assert server.frames(StationId("NOBODY")) == ()
+
+
+async def test_the_station_is_bounded_as_a_whole_once_per_boot() -> None:
+    two = settings(CP1=a_station("CP1", evses=2))
+    async with running(two) as (server, _), peer(server) as station:
+        await station.boot_and_settle()
+        told = await station.call_of(MAXIMUM)
+        profile = told["csChargingProfiles"]
+        assert (told["connectorId"], profile["chargingProfilePurpose"], profile["stackLevel"]) == (
+            0,
+            "ChargePointMaxProfile",
+            0,
+        )
+        (period,) = profile["chargingSchedule"]["chargingSchedulePeriod"]
+        assert period["limit"] == 64.0, "both EVSEs at their maximum"
+        assert "duration" not in profile["chargingSchedule"], "it has no end"
