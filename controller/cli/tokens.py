@@ -34,7 +34,8 @@ def shown(options: argparse.Namespace) -> int:
     if book["tokens"] and book["stations"]:
         have = len(book["stations"]) - len(behind)
         without = f"; not yet: {', '.join(behind)}" if behind else ""
-        print(f"version {book['version']}, in the local list of {have} stations{without}")
+        stations = "station" if have == 1 else "stations"
+        print(f"version {book['version']}, in the local list of {have} {stations}{without}")
     return 0
 
 

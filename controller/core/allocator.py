@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.core.grid import Grid
 from controller.core.model import EvseId
+
+NO_NAMES: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,14 @@ class _Seat:
         self.current_ma = new_ma
 
 
-def allocate(grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int]) -> dict[EvseId, Grant]:
+def allocate(
+    grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int], names: Mapping[int, str] = NO_NAMES
+) -> dict[EvseId, Grant]:
     """Grants for every demand. `room_ma` per resource of the grid: limit minus background minus everything that
-    is not in `demands` (stations out of reach). Independent of the order of `demands`. Cost O((n + m) n d)."""
+    is not in `demands` (stations out of reach). `names`: of the resources that something else than the circuit's limit
+    narrows. Independent of the order of `demands`. Cost O((n + m) n d)."""
     room = _Room(grid, room_ma, demands)
-    seats = [_seat(grid, room, demand) for demand in demands]
+    seats = [_seat(grid, room, demand, names) for demand in demands]
     order = sorted(seats, key=lambda s: (s.demand.tier, not s.demand.running, s.demand.rank, s.demand.evse))
     grants = {}
     start = 0
@@ -120,18 +125,21 @@ def allocate(grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int]) -> d
         _fill(room, admitted)
         _quantise(room, admitted)
         for seat in members:
-            grants[seat.demand.evse] = Grant(seat.demand.evse, seat.current_ma, _bound(grid, room, seat))
+            grants[seat.demand.evse] = Grant(
+                seat.demand.evse, seat.current_ma, _bound(grid, room, seat, names)
+            )
         start = stop
     return grants
 
 
-def _seat(grid: Grid, room: _Room, demand: Demand) -> _Seat:
+def _seat(grid: Grid, room: _Room, demand: Demand, names: Mapping[int, str]) -> _Seat:
     uses = grid.uses[demand.evse]
     step = demand.step_ma
     short = room.any_short and any(room.short[r] for r in uses)
     cap, why = demand.cap_ma, demand.cap_why
     if short and demand.floor_ma < cap:
-        cap, why = demand.floor_ma, "fallback: more load than the site was designed for"
+        bound_by = next((names[r] for r in uses if room.short[r] and r in names), None)
+        cap, why = demand.floor_ma, bound_by or "fallback: more load than the site was designed for"
     return _Seat(demand, uses, -(-demand.min_ma // step) * step, cap - cap % step, why, short)
 
 
@@ -224,10 +232,10 @@ def _quantise(room: _Room, seats: Sequence[_Seat]) -> None:
             heapq.heapreplace(waiting, (raised // seat.demand.weight, rank, evse, seat))
 
 
-def _bound(grid: Grid, room: _Room, seat: _Seat) -> str:
+def _bound(grid: Grid, room: _Room, seat: _Seat, names: Mapping[int, str]) -> str:
     """What keeps this EVSE from one more step (or, when paused, from its minimum)."""
     if seat.cap_ma < seat.min_ma or seat.current_ma >= seat.cap_ma:
         return seat.cap_why
     wanted = seat.current_ma + seat.demand.step_ma if seat.current_ma else seat.min_ma
     blocker = seat.blocker(room, wanted)
-    return seat.cap_why if blocker is None else grid.name(blocker)
+    return seat.cap_why if blocker is None else names.get(blocker) or grid.name(blocker)

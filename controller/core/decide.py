@@ -13,6 +13,7 @@ from itertools import chain
 from controller.core import discharge
 from controller.core.allocator import Demand, Grant, allocate
 from controller.core.background import Assumed, Sight
+from controller.core.bounds import bounded, bounds
 from controller.core.commands import (
     CeilingSaved,
     Command,
@@ -54,15 +55,16 @@ def decide(state: State, now: Moment) -> Decision:
     assumed = {circuit: track.assumed(now_s) for circuit, track in state.belief.backgrounds.items()}
     sights = _sights(state, assumed)
     lower_ma, raise_ma = _rooms(state, assumed)
+    names = bounded(state.grid, bounds(state, assumed, now), lower_ma, raise_ma)
     demands, away_ma = _demands(state, sights, now_s)
     ceiling = allocate(
-        state.grid, demands, [room - away for room, away in zip(lower_ma, away_ma, strict=True)]
+        state.grid, demands, [room - away for room, away in zip(lower_ma, away_ma, strict=True)], names
     )
     target = ceiling
     may_rise = any(ceiling[demand.evse].current_ma > state.memory[demand.evse].grant_ma for demand in demands)
     if raise_ma != lower_ma and may_rise:
         high = [room - away for room, away in zip(raise_ma, away_ma, strict=True)]
-        target = allocate(state.grid, demands, high)
+        target = allocate(state.grid, demands, high, names)
     targets = [
         _target(state, demand, target[demand.evse], ceiling[demand.evse], sights)
         for demand in demands

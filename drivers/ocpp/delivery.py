@@ -33,6 +33,7 @@ from drivers.ocpp.words import Capabilities, Order, Words, status_of
 LEARNABLE = ("relative", "onelevel", "watts", "notx")
 MOST_TRIES = 2  # of all of them: a no may have other reasons, and a station is not to be worn out
 AFTER_PAUSE = "its first limit after a pause may do nothing: counts at its maximum until it was measured"
+OUTLIVES = "a limit for any transaction may outlive the one it was for: counts at its maximum until it is overwritten"
 MOST_REPEATS = 3
 SLEEPS_AFTER_S = 60.0
 SHORT_PAUSE_S = 5.0
@@ -108,6 +109,10 @@ class Delivery:
         status = await self._offer(command, number, evse, on_wire)
         if status.casefold() == "accepted":
             self._note(command, evse)
+            if not command.id and command.transaction is None:
+                self._footing.release(
+                    evse, OUTLIVES
+                )  # what would have outlived its transaction is overwritten
             if resumes and switches.resume_check:
                 self._memory.note_repairs("resume_check")
                 self._repeats[evse.id] = 0
@@ -240,7 +245,14 @@ class Delivery:
         left_s = held.until_s - self._clock.now().mono_s
         if left_s > 0 and held.limit_ma > evse.fallback_ma:
             channel = self._words.channel
+            self._footing.reserve(evse, OUTLIVES)
             self._again(SetLimit("", evse_id, channel, evse.fallback_ma, max(1.0, left_s)))
+            self._spawn(self._run_out(evse, left_s + evse.link.lease_slack_s))
+
+    async def _run_out(self, evse: Evse, left_s: float) -> None:
+        """The station never said yes to the overwriting: its lease has ended by then."""
+        await self._clock.sleep(left_s)
+        self._footing.release(evse, OUTLIVES)
 
     def _repeat(self, evse: Evse) -> None:
         if self._repeats.get(evse.id, 0) < MOST_REPEATS:

@@ -56,7 +56,10 @@ class Footing:
         if self._reserves.why.setdefault(evse.id, why) is why and evse.id in self._reserves.stored:
             self._renew(evse)
 
-    def release(self, evse: Evse) -> None:
+    def release(self, evse: Evse, why: str | None = None) -> None:
+        """`why`: only what was reserved for this reason."""
+        if why is not None and self._reserves.why.get(evse.id) != why:
+            return
         if self._reserves.why.pop(evse.id, None) is not None and evse.id in self._reserves.stored:
             self._renew(evse)
 

@@ -129,7 +129,8 @@ async def test_orders_reach_a_station_of_each_version(tmp_path: Path) -> None:
             await made.ordered("limit", at, "7 A")
             assert 5 < made[name].amps <= 7
             await made.ordered("stop", at)
-            assert made[name].amps == 0
+            # the books may close within one tick of the physics
+            await made.happens(lambda: made[name].amps == 0, f"{name} has let go")
             made[name].leave()
 
         await asyncio.gather(*(visit(name) for name in ONE_EACH))
@@ -148,7 +149,7 @@ async def test_a_pause_keeps_the_session_in_every_version(tmp_path: Path) -> Non
             at = f"{name}/1"
             session = (await made.until_evse(at, charges, "charges"))["session"]["id"]
             await made.ordered("pause", at)
-            assert made[name].amps == 0
+            await made.happens(lambda: made[name].amps == 0, f"{name} rests")
             await made.ordered("resume", at)
             assert made[name].amps >= 6
             assert (await made.until_evse(at, charges, "charges again"))["session"]["id"] == session

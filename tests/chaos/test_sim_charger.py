@@ -1,4 +1,7 @@
-"""The simulated OCPP 1.6 charger against a tiny central system on a real socket."""
+"""The simulated OCPP 1.6 charger against a tiny central system on a real socket.
+
+This file is long because one story of a charger, told against one tiny central system.
+"""
 
 from __future__ import annotations
 

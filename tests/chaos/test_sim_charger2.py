@@ -1,4 +1,7 @@
-"""The simulated OCPP 2.x station: its life, its transactions and its drivers, every message against the schemas."""
+"""The simulated OCPP 2.x station: its life, its transactions and its drivers, every message against the schemas.
+
+This file is long because one story of a station, told against one tiny central system.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""OCPP 2.0.1 and 2.1 words on values: every message a station may send, transactions told in pieces, odd stations."""
+"""OCPP 2.0.1 and 2.1 words on values: every message a station may send, transactions told in pieces, odd stations.
+
+This file is long because one case for every message of two versions; the builders they share stand with them.
+"""
 
 from __future__ import annotations
 

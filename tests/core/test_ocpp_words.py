@@ -1,4 +1,7 @@
-"""OCPP 1.6 words both ways, on values: requests to events, limits to profiles, frames to what people may see."""
+"""OCPP 1.6 words both ways, on values: requests to events, limits to profiles, frames to what people may see.
+
+This file is long because every message of OCPP 1.6 has its odd spellings here.
+"""
 
 from __future__ import annotations
 

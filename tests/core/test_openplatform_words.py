@@ -1,4 +1,7 @@
-"""The platform's words and ours, both ways; leased limits as schedules; the quota; slots. No I/O, no clock."""
+"""The platform's words and ours, both ways; leased limits as schedules; the quota; slots. No I/O, no clock.
+
+This file is long because every word of one API, both ways, in the order of its description.
+"""
 
 from __future__ import annotations
 

@@ -206,6 +206,8 @@ class Station:
             case "SetChargingProfile":
                 profile = payload["csChargingProfiles"]
                 limit_a = profile["chargingSchedule"]["chargingSchedulePeriod"][0]["limit"]
+                if profile["chargingProfilePurpose"] == "ChargePointMaxProfile":
+                    return {"status": "Accepted"}  # as much as its copper can: no news
                 if profile["chargingProfilePurpose"] == "TxDefaultProfile":
                     self.fallback_a = limit_a
                 elif profile["transactionId"] == self.transaction:

@@ -107,6 +107,12 @@ async def test_row_25_its_lease_does_not_outlive_the_transaction() -> None:
         one.evse.unplug()
         await one.depot.until_a(TransactionEnded)
         assert await one.eventually(lambda: one.limits_a()[-1] == 6.0), "nobody is allowed 20 A any more"
+
+        def footing() -> list[str]:
+            return [type(event).__name__ for event in one.depot.events if "Fallback" in type(event).__name__]
+
+        # until that is said yes to, the depot counts with the most the EVSE can
+        assert await one.eventually(lambda: footing()[-2:] == ["FallbackRefused", "FallbackStored"])
         commands = [event.command for event in one.depot.events if hasattr(event, "command")]
         assert "" not in commands, "no command asked for it"
 

@@ -1,4 +1,7 @@
-"""The charger surface of the on-site host over real HTTP: admission, commands, what happens when answers get lost."""
+"""The charger surface of the on-site host over real HTTP: admission, commands, what happens when answers get lost.
+
+This file is long because the charger surface is told operation by operation on one bench.
+"""
 
 from __future__ import annotations
 

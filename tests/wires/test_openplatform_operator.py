@@ -1,4 +1,7 @@
-"""The operator client against a scripted platform on a real socket: every bad answer, with request counts."""
+"""The operator client against a scripted platform on a real socket: every bad answer, with request counts.
+
+This file is long because the scripted platform and everything it can answer belong together.
+"""
 
 from __future__ import annotations
 
