@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test lint types bench bench-plan setup runtime lock clean
+.PHONY: demo test lint types bench soak bench-plan setup runtime lock wheelhouse deb debian-root test-deb clean
 
 # --- the two commands -------------------------------------------------------------------------------------
 demo: $(VENV)/.runtime
@@ -45,6 +45,9 @@ types: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+soak: $(VENV)/.dev
+	@$(BIN)/python tests/laws/soak.py $(ARGS)
+
 bench-plan: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.plan $(ARGS)
 
@@ -53,5 +56,27 @@ lock: | $(VENV)/bin/pip
 	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --strip-extras --allow-unsafe --all-build-deps --output-file requirements.lock pyproject.toml
 	@$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --strip-extras --allow-unsafe --all-build-deps --constraint requirements.lock --extra dev --output-file requirements-dev.lock pyproject.toml
 
+# --- the package: built and installed without a network once the wheelhouse is there ---------------------------
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+wheelhouse: .build/wheelhouse/.complete
+
+.build/wheelhouse/.complete: requirements.lock | $(VENV)/bin/pip
+	@rm -rf .build/wheelhouse
+	@$(BIN)/pip download --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements.lock -d .build/wheelhouse
+	@touch $@
+
+deb: wheelhouse $(VENV)/.runtime
+	@systemd/build-deb $(VERSION) $(BIN)/python
+
+debian-root: .build/root/.complete
+
+.build/root/.complete: | wheelhouse
+	@rm -rf .build/root && debootstrap --variant=minbase --include=python3-venv,systemd bookworm .build/root > .build/debootstrap.log
+	@touch $@
+
+test-deb: wheelhouse $(VENV)/.dev
+	@$(BIN)/pytest -m deb tests/house/test_package.py $(ARGS)
+
 clean:
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	@rm -rf .build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

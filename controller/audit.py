@@ -27,7 +27,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from controller.ledger import chain_hash
+from controller.chain import chain_hash
 from controller.ports import Clock
 from controller.storage import LEDGER, Storage
 

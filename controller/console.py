@@ -1,26 +1,24 @@
 """The control socket (INTERFACE section 7): newline-delimited JSON on a Unix socket, for dashboards and commands.
 
-Owns who may do what: the peer's uid and groups decide between viewer and operator. A line above 64 kB closes the
-connection, a slow reader is dropped, and nothing a client does can hold up a step.
+Owns which call needs which role (controller.rights says who has it); the socket is open to every user of the box, and
+whoever has no role is told so and hung up on. A line above 64 kB closes the connection, a slow reader is dropped, and
+nothing a client does can hold up a step.
 """
 
 from __future__ import annotations
 
 import asyncio
-import grp
 import json
 import logging
 import os
-import pwd
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from controller import activation
+from controller.access_book import AccessBook
 from controller.core import wire
 from controller.core.events import (
     DepartureSet,
@@ -39,17 +37,20 @@ from controller.core.flex import LONGEST_S
 from controller.core.model import SITE, CircuitId, Departure, EvseId
 from controller.core.wishes import Wished
 from controller.ledger import LedgerError
+from controller.rights import DEFAULT, Peer, Rights
 from controller.runtime import Runtime
 from controller.schedule_file import read_schedule, schedule_document
 from drivers.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
+__all__ = ["Args", "Console", "Peer", "Refusal"]
+
 LINE_BYTES = 64 * 1024
 PAGE = 5000  # sessions in one answer: a client stops reading at 4 MB
 CLIENTS = 64
+STRANGERS, STRANGER_S = 8, 1.0  # so many without a role are told so at a time, and get so long to listen
 SLOW_S = 5.0  # a reader that takes longer to make room is gone
-OPERATORS = "depot-operators"
 
 Args = Mapping[str, Any]
 
@@ -62,12 +63,6 @@ class Refusal(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    name: str
-    operator: bool
-
-
 class Console:
     """Serves one runtime on one socket path. `more` adds calls to its own, or replaces them: name -> (whether only
     operators may, the call)."""
@@ -77,12 +72,17 @@ class Console:
         runtime: Runtime,
         path: Path,
         more: Mapping[str, tuple[bool, Callable[[Args, Peer], Awaitable[Any]]]] | None = None,
+        rights: Rights = DEFAULT,
     ) -> None:
         self._runtime = runtime
         self._path = path
+        self._rights = rights
+        self._book = AccessBook(runtime.ledger, runtime.clock)
         self._orders = 0
         self._clients: set[asyncio.Task[None]] = set()
+        self._strangers: set[asyncio.Task[None]] = set()
         self._calls: dict[str, tuple[bool, Callable[[Args, Peer], Awaitable[Any]]]] = {
+            "whoami": (False, self._whoami),
             "status": (False, self._status),
             "channels": (False, self._channels),
             "sessions": (False, self._sessions),
@@ -104,16 +104,21 @@ class Console:
 
     async def run(self) -> None:
         """Serves until cancelled. Raises Misconfigured when the socket cannot be made."""
-        server = await self._listen()
+        given = activation.inherited(self._path)
+        mine = given is None  # what systemd made stays where it is when we go
+        server = await (
+            self._listen() if mine else asyncio.start_server(self._serve, sock=given, limit=LINE_BYTES)
+        )
         try:
             # not serve_forever(): from Python 3.12 on that ends only after its last client
             await asyncio.Event().wait()
         finally:
             server.close()
-            for task in self._clients:
+            for task in (*self._clients, *self._strangers):
                 task.cancel()
             with suppress(OSError):
-                self._path.unlink()
+                if mine:
+                    self._path.unlink()
 
     async def _listen(self) -> asyncio.Server:
         try:
@@ -122,16 +127,11 @@ class Console:
                 self._path.unlink()  # left behind by a process that is gone
             elif self._path.exists():
                 raise Misconfigured(f"control socket {self._path}: in use; is another depot running?")
-            before = os.umask(0o117)
+            before = os.umask(0o111)
             try:
-                server = await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
+                return await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
             finally:
                 os.umask(before)
-            with suppress(
-                KeyError, PermissionError
-            ):  # no such group, or not ours to give: owner and root only
-                os.chown(self._path, -1, grp.getgrnam(OPERATORS).gr_gid)
-            return server
         except OSError as error:
             reason = error.strerror or str(error)
             raise Misconfigured(f"control socket {self._path}: {reason}; set [control] socket") from None
@@ -139,6 +139,10 @@ class Console:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        peer = self._rights.peer(writer.get_extra_info("socket"))
+        if not peer.viewer:
+            await self._turn_away(reader, writer, peer, task)
+            return
         if len(self._clients) >= CLIENTS:
             text = f"{CLIENTS} clients are connected already; close one"
             writer.write(_line({"id": None, "error": {"code": "busy", "text": text}}))
@@ -146,7 +150,6 @@ class Console:
             return
         self._clients.add(task)
         try:
-            peer = _peer(writer.get_extra_info("socket"))
             watching: list[asyncio.Task[None]] = []
             try:
                 while line := await reader.readline():
@@ -162,6 +165,25 @@ class Console:
             pass  # shutting down: the task ends here, on purpose
         finally:
             self._clients.discard(task)
+            writer.close()
+
+    async def _turn_away(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, task: asyncio.Task[None]
+    ) -> None:
+        """One line for somebody without a role, who takes no place of a client."""
+        try:
+            if len(self._strangers) < STRANGERS:
+                self._strangers.add(task)
+                self._book.refused(peer, "connect")
+                text = self._rights.lacks(peer)
+                writer.write(_line({"id": None, "error": {"code": "not-allowed", "text": text}}))
+                with suppress(OSError, TimeoutError, ValueError):
+                    async with asyncio.timeout(STRANGER_S):
+                        await reader.readline()  # what is closed with a question unread loses its answer
+        except asyncio.CancelledError:
+            pass  # shutting down
+        finally:
+            self._strangers.discard(task)
             writer.close()
 
     async def _answer(
@@ -191,7 +213,9 @@ class Console:
                 )
             commands, call = self._calls[name]
             if commands and not peer.operator:
-                raise Refusal("not-allowed", f"{peer.name} may look but not act; join the group {OPERATORS}")
+                self._book.refused(peer, name)
+                raise Refusal("not-allowed", self._rights.lacks(peer))
+            self._book.asked(peer, name, args)
             await _write(writer, {"id": number, "ok": await call(args, peer)})
         except Refusal as refusal:
             await _write(writer, {"id": number, "error": {"code": refusal.code, "text": str(refusal)}})
@@ -206,6 +230,9 @@ class Console:
         writer.close()
 
     # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def _whoami(self, args: Args, peer: Peer) -> Any:
+        return {"name": peer.name, "role": "operator" if peer.operator else "viewer"}
 
     async def _status(self, args: Args, peer: Peer) -> Any:
         return wire.status(self._runtime.snapshot or await self._runtime.next_snapshot(None))
@@ -316,16 +343,9 @@ class Console:
         return {"cleared": known if name is None else [name]}
 
     async def _depart(self, args: Args, peer: Peer) -> Any:
-        site, target = self._runtime.depot.site, _text(args, "target") or ""
-        if target not in site.evses and target not in site.vehicles:
-            raise Refusal("unknown", f"no EVSE and no vehicle {target!r}")
-        at, energy_wh, soc = _time(args, "at"), _whole(args, "energy_wh"), _whole(args, "soc", most=100)
-        if at is None or (energy_wh is None) == (soc is None):
-            raise Refusal("bad-request", "a departure needs a time and either energy or a state of charge")
-        if at <= self._runtime.clock.now().utc:
-            raise Refusal("bad-request", f"{at.isoformat()} lies in the past")
-        await self._runtime.report(DepartureSet(peer.name, Departure(target, at, energy_wh, soc)))
-        return {"target": target}
+        departure = departure_of(self._runtime, args)
+        await self._runtime.report(DepartureSet(peer.name, departure))
+        return {"target": departure.target, "missing_wh": self._runtime.depot.missing_wh(departure)}
 
     async def _order(self, event: Wished | FlexWished) -> Any:
         await self._runtime.report(event)
@@ -336,13 +356,29 @@ class Console:
         return f"o-{self._orders}"
 
     def _evse(self, args: Args) -> EvseId:
-        name = args.get("evse")
-        evses = self._runtime.depot.site.evses
-        if isinstance(name, str) and EvseId(name) in evses:
-            return EvseId(name)
-        if isinstance(name, str) and EvseId(f"{name}/1") in evses and EvseId(f"{name}/2") not in evses:
-            return EvseId(f"{name}/1")
-        raise Refusal("unknown-evse", f"no EVSE {name!r}; `depot status` lists them")
+        return evse_of(self._runtime, args)
+
+
+def evse_of(runtime: Runtime, args: Args) -> EvseId:
+    """A station with one EVSE may be named in its place."""
+    name, evses = args.get("evse"), runtime.depot.site.evses
+    if isinstance(name, str) and EvseId(name) in evses:
+        return EvseId(name)
+    if isinstance(name, str) and EvseId(f"{name}/1") in evses and EvseId(f"{name}/2") not in evses:
+        return EvseId(f"{name}/1")
+    raise Refusal("unknown-evse", f"no EVSE {name!r}; `depot status` lists them")
+
+
+def departure_of(runtime: Runtime, args: Args) -> Departure:
+    site, target = runtime.depot.site, _text(args, "target") or ""
+    if target not in site.evses and target not in site.vehicles:
+        raise Refusal("unknown", f"no EVSE and no vehicle {target!r}")
+    at, energy_wh, soc = _time(args, "at"), _whole(args, "energy_wh"), _whole(args, "soc", most=100)
+    if at is None or (energy_wh is None) == (soc is None):
+        raise Refusal("bad-request", "a departure needs a time and either energy or a state of charge")
+    if at <= runtime.clock.now().utc:
+        raise Refusal("bad-request", f"{at.isoformat()} lies in the past")
+    return Departure(target, at, energy_wh, soc)
 
 
 async def _answers(path: Path) -> bool:
@@ -369,22 +405,6 @@ async def _write(writer: asyncio.StreamWriter, message: Mapping[str, Any]) -> No
         log.warning("console: a client does not read, dropped")
         writer.transport.abort()  # close() would wait for it to read what is buffered
         raise
-
-
-def _peer(sock: socket.socket) -> Peer:
-    """Who is at the other end (SO_PEERCRED): root, our own user and members of the operators' group may act."""
-    _, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    try:
-        user = pwd.getpwuid(uid)
-        name, primary = user.pw_name, user.pw_gid
-    except KeyError:
-        name, primary = str(uid), gid
-    try:
-        operators = grp.getgrnam(OPERATORS)
-        member = name in operators.gr_mem or operators.gr_gid in (primary, gid)
-    except KeyError:
-        member = False
-    return Peer(name, uid in (0, os.getuid()) or member)
 
 
 def _text(args: Args, key: str) -> str | None:

@@ -9,7 +9,6 @@ have no holes, so a changed, removed or cut-off row shows (`verify_audit`).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import sqlite3
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, assert_never
 
+from controller import alarm_store, roster_store
+from controller.chain import chain_hash
 from controller.core.commands import (
     AlarmSaved,
     Audited,
@@ -26,16 +27,24 @@ from controller.core.commands import (
     Entry,
     FallbackSaved,
     FlexSaved,
+    HushLifted,
+    HushSaved,
+    InputSaved,
     OrderedSaved,
+    PeakSaved,
     QualificationSaved,
     RecordSaved,
+    RosterSaved,
     ScheduleRemoved,
     ScheduleSaved,
     SessionSaved,
+    SocSaved,
     StationSaved,
+    StaySaved,
     TokenForgotten,
     TokenSaved,
 )
+from controller.core.events import AlarmRestored, HushRestored, InputRestored, PeakRestored, SocRestored
 from controller.core.model import (
     Departure,
     EvseId,
@@ -46,11 +55,12 @@ from controller.core.model import (
     StationId,
     VehicleId,
 )
+from controller.core.roster import RosterEntry
 from controller.core.wire import from_plain, instant, to_plain
 from controller.migrations import LedgerError
 from controller.storage import LEDGER, Storage
 
-__all__ = ["Ledger", "LedgerError", "Restored", "chain_hash"]
+__all__ = ["Ledger", "LedgerError", "Restored"]
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +72,7 @@ T = TypeVar("T")
 
 _SESSION_COLUMNS = (
     "id, evse, transaction_id, token, vehicle, started, ended, energy_wh, register_start_wh, register_wh, "
-    "stop_reason, marks"
+    "stop_reason, marks, cost_micro, currency, counted"
 )
 
 
@@ -84,6 +94,11 @@ class Restored:
     qualifications: tuple[
         tuple[StationId, str, bool], ...
     ] = ()  # firmware, passed; the newest of each station
+    peak: PeakRestored | None = None
+    inputs: tuple[InputRestored, ...] = ()
+    roster: tuple[RosterEntry, ...] = ()
+    charges_told: tuple[SocRestored, ...] = ()
+    alarms: tuple[HushRestored | AlarmRestored, ...] = ()
 
 
 class Ledger:
@@ -146,7 +161,8 @@ class Ledger:
     ) -> list[dict[str, Any]]:
         """Sessions that ran between `since` and `until` (None: open end), oldest first, as JSON objects:
         id, evse, transaction, token, vehicle, started, ended, energy_wh, register_start_wh, register_wh,
-        stop_reason, marks. Times are ISO 8601 UTC, unknown is None. Raises LedgerError."""
+        stop_reason, marks, cost (in `currency`), counted. Times are ISO 8601 UTC, unknown is None. Raises
+        LedgerError."""
         first, last = "" if since is None else _time(since), "~" if until is None else _time(until)
 
         def work(db: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -155,7 +171,7 @@ class Ledger:
                 " WHERE started < ? AND (ended IS NULL OR ended >= ?) ORDER BY started, id",
                 (last, first),
             )
-            return [to_plain(_session(row)) for row in rows]
+            return [_priced(to_plain(_session(row))) for row in rows]
 
         return await self._storage.read(LEDGER, work)
 
@@ -202,6 +218,9 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
                 register_wh=entry.register_wh,
                 stop_reason=entry.stop_reason,
                 marks=json.dumps(entry.marks),
+                cost_micro=entry.cost_micro,
+                currency=entry.currency,
+                counted=None if entry.counted is None else _time(entry.counted),
             )
         case CeilingSaved(evse, limit_ma):
             _put(db, "ceilings", evse=evse, limit_ma=limit_ma)
@@ -213,9 +232,8 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
             db.execute("DELETE FROM schedules WHERE evse = ? AND id = ?", (evse, schedule_id))
         case DepartureSaved(departure):
             _put(db, "departures", target=departure.target, document=_document(departure))
-        case AlarmSaved(id, kind, source, priority, text, since, cleared):
-            times = {"since": _time(since), "cleared": None if cleared is None else _time(cleared)}
-            _put(db, "alarms", id=id, kind=kind, source=source, priority=priority, text=text, **times)
+        case AlarmSaved() | HushSaved() | HushLifted():
+            alarm_store.store(db, entry)
         case Audited():
             _chain(db, entry)
         case RecordSaved():
@@ -255,6 +273,12 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
                 passed=int(entry.passed),
                 findings=json.dumps(entry.findings),
             )
+        case InputSaved(name, on):
+            _put(db, "inputs", name=name, active=int(on))
+        case PeakSaved(month, highest_w, window, register_wh):
+            _put(db, "peaks", month=month, highest_w=highest_w, window=_time(window), register_wh=register_wh)
+        case RosterSaved() | SocSaved() | StaySaved():
+            roster_store.store(db, entry)
         case StationSaved(station, vendor, model, firmware, serial):
             _put(db, "stations", id=station, vendor=vendor, model=model, firmware=firmware, serial=serial)
         case _:
@@ -295,13 +319,6 @@ def _count_boot(db: sqlite3.Connection) -> None:
 # --- the audit chain ----------------------------------------------------------------------------------------------
 
 _AUDIT_COLUMNS = "id, at, by, what, subject, detail, hash"
-
-
-def chain_hash(previous: str, row: Sequence[object]) -> str:
-    """Hex SHA-256 of the hash before ("" for the first row) and the canonical JSON of
-    [id, at, by, what, subject, detail]."""
-    canonical = json.dumps(list(row), ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256((previous + canonical).encode()).hexdigest()
 
 
 def _chain(db: sqlite3.Connection, entry: Audited) -> None:
@@ -347,7 +364,8 @@ def _chain_check(last: int, previous: str) -> Callable[[sqlite3.Connection], _Pi
 
 
 def _session(row: Sequence[Any]) -> SessionSaved:
-    id, evse, transaction, token, vehicle, started, ended, energy, start, register, reason, marks = row
+    id, evse, transaction, token, vehicle, started, ended, energy, start, register, reason, marks, *cost = row
+    cost_micro, currency, counted = cost
     return SessionSaved(
         id=id,
         evse=EvseId(evse),
@@ -361,7 +379,16 @@ def _session(row: Sequence[Any]) -> SessionSaved:
         register_wh=register,
         stop_reason=reason,
         marks=tuple(json.loads(marks)),
+        cost_micro=cost_micro,
+        currency=currency,
+        counted=None if counted is None else instant(counted),
     )
+
+
+def _priced(document: dict[str, Any]) -> dict[str, Any]:
+    """With the cost in the currency itself."""
+    micro = document.pop("cost_micro")
+    return {**document, "cost": None if micro is None else micro / 1e6}
 
 
 def _read_restored(db: sqlite3.Connection) -> Restored:
@@ -379,6 +406,8 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
     ordered = db.execute("SELECT evse, document FROM ordered ORDER BY evse")
     flex = db.execute("SELECT circuit, document FROM flex_actions ORDER BY circuit")
     tokens = db.execute("SELECT id, document FROM tokens ORDER BY id")
+    inputs = db.execute("SELECT name, active FROM inputs ORDER BY name")
+    peak = db.execute("SELECT month, highest_w, window, register_wh FROM peaks ORDER BY month DESC LIMIT 1")
     tokens_version = db.execute("SELECT value FROM meta WHERE name = 'tokens'").fetchone() or (0,)
     return Restored(
         boot=boot[0] + 1,
@@ -395,6 +424,11 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
         qualifications=tuple(
             (StationId(station), firmware, bool(passed)) for station, firmware, passed, _ in proofs
         ),
+        inputs=tuple(InputRestored(name, bool(on)) for name, on in inputs),
+        peak=next((PeakRestored(month, w, instant(at), wh) for month, w, at, wh in peak), None),
+        roster=roster_store.read_roster(db),
+        charges_told=roster_store.read_charges(db),
+        alarms=alarm_store.read(db),
     )
 
 

@@ -9,12 +9,18 @@ Times are TEXT, ISO 8601 UTC with six decimals and "Z" (they sort as text); tele
 
 from __future__ import annotations
 
+import errno
+import logging
 import sqlite3
+import time
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
 BUSY_S = 5.0  # how long opening waits for a predecessor that is still shutting down
+CHECK_S = 2.0  # how long a start looks for damage: some 200 MB on a good card
+
+log = logging.getLogger(__name__)
 
 ledger = Migrations("ledger")
 telemetry = Migrations("telemetry")
@@ -110,6 +116,60 @@ def standing_orders(db: Database) -> None:
     db.conn.execute("CREATE TABLE flex_actions (circuit TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT")
 
 
+@ledger()
+def peaks(db: Database) -> None:
+    """The highest quarter hour of each month; `window` is the newest quarter, `register_wh` the site meter at its start."""
+    db.conn.execute(
+        """CREATE TABLE peaks (
+            month TEXT PRIMARY KEY, highest_w INTEGER NOT NULL, window TEXT NOT NULL, register_wh INTEGER) STRICT"""
+    )
+
+
+@ledger()
+def session_costs(db: Database) -> None:
+    """What a session cost so far, in millionths of the currency, and up to when its energy has been priced."""
+    for column in ("cost_micro INTEGER", "currency TEXT", "counted TEXT"):
+        db.conn.execute(f"ALTER TABLE sessions ADD COLUMN {column}")
+
+
+@ledger()
+def rosters_and_stays(db: Database) -> None:
+    """The roster, a JSON document per entry; states of charge that people told; what stays showed beside their energy."""
+    db.conn.execute("CREATE TABLE roster (id INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT")
+    db.conn.execute(
+        """CREATE TABLE charges_told (
+            evse TEXT PRIMARY KEY, session TEXT NOT NULL, soc INTEGER NOT NULL, energy_wh INTEGER NOT NULL) STRICT"""
+    )
+    db.conn.execute(
+        "CREATE TABLE stays (session TEXT PRIMARY KEY, phases INTEGER, most_ma INTEGER, announced TEXT) STRICT"
+    )
+
+
+@ledger()
+def grid_inputs(db: Database) -> None:
+    """What the contact of each external limit said last."""
+    db.conn.execute("CREATE TABLE inputs (name TEXT PRIMARY KEY, active INTEGER NOT NULL) STRICT")
+
+
+@ledger()
+def alarm_lives(db: Database) -> None:
+    """Who has acknowledged an alarm, its incident, and whether it is over; what people have silenced (kind "": out of
+    service); and how the log finds its rows by time. What the version before left open is over."""
+    counted = ("incident TEXT NOT NULL DEFAULT ''", "over INTEGER NOT NULL DEFAULT 0")
+    for column in ("acked_by TEXT", "acked TEXT", *counted):
+        db.conn.execute(f"ALTER TABLE alarms ADD COLUMN {column}")
+    db.conn.execute("UPDATE alarms SET over = 1")
+    db.conn.execute(
+        """CREATE TABLE hushes (
+            kind TEXT NOT NULL, source TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL,
+            until TEXT, PRIMARY KEY (kind, source)) STRICT"""
+    )
+    for index in ("audit (at)", "alarms (since)", "alarms (cleared)", "sessions (ended)"):
+        table, column = index.rstrip(")").split(" (")
+        db.conn.execute(f"CREATE INDEX {table}_by_{column} ON {index}")
+    db.conn.execute("CREATE INDEX alarms_open ON alarms (since) WHERE NOT over")
+
+
 @telemetry()
 def first_telemetry(db: Database) -> None:
     """One wide row per point and sample, clustered by time: rows arrive and expire in key order, no other index."""
@@ -136,11 +196,49 @@ _FIRST_TELEMETRY = (
         PRIMARY KEY (at_s, point)) STRICT, WITHOUT ROWID""",
 )
 
+
+@telemetry()
+def load_quarters(db: Database) -> None:
+    """Means of the quarter hours: the load that is not ours, what the sun gave, what the site imported; for forecasts."""
+    db.conn.execute(
+        "CREATE TABLE load_quarters (at_s INTEGER PRIMARY KEY, load_w INTEGER, sun_w INTEGER, import_w INTEGER) STRICT"
+    )
+
+
+@telemetry()
+def tiers(db: Database) -> None:
+    """Means of minutes and of quarter hours. `state` is the id of a point of kind "state"; state, grant, energy, soc and
+    registers are those at the end, highest_ma is of the phase that carried most."""
+    for tier in ("minutes", "quarters"):
+        for kind, columns in _TIERS.items():
+            db.conn.execute(
+                f"CREATE TABLE {kind}_{tier} (at_s INTEGER NOT NULL, point INTEGER NOT NULL REFERENCES points,"
+                f" {columns}, PRIMARY KEY (at_s, point)) STRICT, WITHOUT ROWID"
+            )
+
+
+_TIERS = {
+    "evse": "state INTEGER, grant_ma INTEGER, l1_ma INTEGER, l2_ma INTEGER, l3_ma INTEGER, power_w INTEGER,"
+    " energy_wh INTEGER, soc INTEGER",
+    "circuit": "l1_ma INTEGER, l2_ma INTEGER, l3_ma INTEGER, background_l1_ma INTEGER, background_l2_ma INTEGER,"
+    " background_l3_ma INTEGER, highest_ma INTEGER, committed_ma INTEGER",
+    "meter": "l1_ma INTEGER, l2_ma INTEGER, l3_ma INTEGER, power_w INTEGER, import_wh INTEGER",
+}
+
+
 # --- opening --------------------------------------------------------------------------------------------------
 
 
 class LedgerError(Exception):
     """A file cannot be opened, or something was not stored. `str(error)` is one line: what, where, what to do."""
+
+
+class Damaged(LedgerError):
+    """What the file holds is broken; a copy of it may be whole."""
+
+
+class DiskAway(LedgerError):
+    """The disk refuses everything now (read-only, full, failing): nothing that a setting would mend."""
 
 
 def open_file(path: Path, steps: Migrations, synchronous: str, check: bool) -> sqlite3.Connection:
@@ -159,9 +257,14 @@ def open_file(path: Path, steps: Migrations, synchronous: str, check: bool) -> s
             db.close()
             raise
     except OSError as error:
+        if error.errno in _AWAY_ERRORS:
+            raise DiskAway(f"{path}: {error.strerror}") from None
         raise LedgerError(f"{path}: {error.strerror}; the controller's user must own this folder") from None
     except sqlite3.Error as error:
-        raise LedgerError(f"{path}: {explain(error)}") from None
+        text = f"{path}: {explain(error)}"
+        if is_damage(error):
+            raise Damaged(text) from None
+        raise (DiskAway if _primary_code(error) in _AWAY_CODES else LedgerError)(text) from None
     return db
 
 
@@ -177,17 +280,42 @@ def _prepare(db: sqlite3.Connection, name: str, steps: Migrations, synchronous: 
         "temp_store=MEMORY",
     ):
         db.execute(f"PRAGMA {pragma}")
-    if check and (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise LedgerError(f"{name}: damaged ({' '.join(found.split())}); {_RESTORE}")
-    wrapped = Database(db, execute_plugins=False)
+    if check and (found := _quickly_checked(db, name)) != "ok":
+        raise Damaged(f"{name}: damaged ({' '.join(found.split())}); {_RESTORE}")
+    if (refused := newer(db, steps)) is not None:
+        raise LedgerError(f"{name}: {refused}")
+    steps.apply(Database(db, execute_plugins=False))
+
+
+def newer(db: sqlite3.Connection, steps: Migrations) -> str | None:
+    """Why this software must not use the file: one after it has changed its tables. None if it may."""
     with Database(memory=True, execute_plugins=False) as empty:
         known = {step.name for step in steps.pending(empty)}
-    if newer := [step.name for step in steps.applied(wrapped) if step.name not in known]:
-        raise LedgerError(
-            f'{name}: written by a newer version of this software ("{newer[-1]}"); '
-            "install that version, or restore a backup made with this one"
-        )
-    steps.apply(wrapped)
+    found = [
+        step.name for step in steps.applied(Database(db, execute_plugins=False)) if step.name not in known
+    ]
+    if not found:
+        return None
+    return (
+        f'written by a newer version of this software ("{found[-1]}"); '
+        "install that version, or restore a backup made with this one"
+    )
+
+
+def _quickly_checked(db: sqlite3.Connection, name: str) -> str:
+    """A start does not wait longer than CHECK_S for a large file on a slow card: what it comes upon later is found then."""
+    ends_s = time.monotonic() + CHECK_S
+    db.set_progress_handler(lambda: int(time.monotonic() > ends_s), 10_000)
+    try:
+        found: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if _primary_code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        log.warning("%s: checked for %.0f s, not to its end", name, CHECK_S)
+        return "ok"
+    finally:
+        db.set_progress_handler(None, 0)
+    return found
 
 
 _RESTORE = "stop the controller and restore a backup"
@@ -207,6 +335,19 @@ _FAULTS = {
     sqlite3.SQLITE_NOMEM: "out of memory",
     sqlite3.SQLITE_PROTOCOL: "locking failed; is the folder on a network drive?",
 }
+
+
+_AWAY_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_AWAY_ERRORS = frozenset({errno.EROFS, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ENODEV, errno.ESTALE})
+
+
+def is_damage(error: Exception) -> bool:
+    """True if the file itself is broken: trying again will not help."""
+    return _primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(error: Exception) -> bool:
+    return _primary_code(error) == sqlite3.SQLITE_FULL
 
 
 def is_fault(error: Exception) -> bool:

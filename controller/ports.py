@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from controller.core.commands import Command
+from controller.core.commands import Command, SetBattery
 from controller.core.events import Event
 from controller.core.model import Moment, Verdict
 
@@ -50,6 +50,12 @@ class Driver(Protocol):
     """Something with a wire. `run` works until it is cancelled and then leaves nothing behind."""
 
     async def run(self, report: Report) -> None: ...
+
+
+class BatteryOutput(Driver, Protocol):
+    """A driver that can also give set-points to batteries. `send` as for a Charger: the newest replaces an unsent one."""
+
+    def send(self, command: SetBattery) -> None: ...
 
 
 class Charger(Driver, Protocol):

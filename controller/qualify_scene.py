@@ -133,7 +133,7 @@ class Scene:
                 return None
             seen = await self._runtime.next_snapshot(seen)
             names = {circuit.id for circuit in self._path}
-            for alarm in seen.alarms:
+            for alarm in (*seen.alarms, *seen.alarms_quiet):
                 if alarm.kind == "overload" and alarm.source in names:
                     raise Hindered(f"circuit {alarm.source} is overloaded: {alarm.text}")
         return self.now_s - began_s

@@ -2,9 +2,9 @@
 
 The core is deterministic: the same facts at the same moments make the same decisions. So facts and moments are all
 that is kept, as compressed JSON lines in memory; nothing is written until somebody asks (`dump`).
-A replay starts where the core was new (the start of the process) or at a checkpoint. When the ring is full the oldest
-segment falls out; what is left replays from the first checkpoint in it, if the runtime supplies any (`anchor`).
-It knows neither the depot nor what a checkpoint holds.
+A replay starts where the core was new (the start of the process) or at a checkpoint, of which one is taken every half
+hour. When the ring is full the oldest segment falls out; what is left replays from the first checkpoint in it.
+It knows neither the depot nor what a checkpoint holds (controller.checkpoint).
 
 Lines, in order: a header {"recording": 1, "boot": n, "from_start": bool}, then
     {"m": mono_s, "u": utc, "e": event}      a fact (controller.core.wire)
@@ -16,6 +16,7 @@ with "x": true added where the wall clock was not trusted.
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,10 @@ from controller.core.events import Event
 from controller.core.model import Moment
 from controller.core.wire import event_from_dict, event_to_dict, instant, instant_text
 
+log = logging.getLogger(__name__)
+
 VERSION = 1
+ANCHOR_S = 1800.0  # between checkpoints: some 20 kB and 5 ms each at 50 chargers
 SEGMENT_BYTES = 64 * 1024  # compresses in about a millisecond, to a tenth
 
 D_co = TypeVar("D_co", covariant=True)
@@ -43,12 +47,20 @@ class Replayable(Protocol[D_co]):
 class Recorder:
     """Keeps at most about `capacity_bytes` (compressed) of recording: 8 MB is several hours of 50 chargers.
 
-    Call `fact` before each `Depot.apply` and `step` before each `Depot.step`, with the same arguments.
+    Call `fact` before each `Depot.apply` and `step` before each `Depot.step`, with the same arguments. `look` makes the
+    checkpoint of now.
     """
 
-    def __init__(self, capacity_bytes: int = 8_000_000, boot: int = 0) -> None:
+    def __init__(
+        self,
+        capacity_bytes: int = 8_000_000,
+        boot: int = 0,
+        look: Callable[[], Checkpoint] | None = None,
+    ) -> None:
         self.capacity_bytes = capacity_bytes
         self.boot = boot
+        self._look = look
+        self._anchored_s: float | None = None
         self._from_start = True
         self._sealed: deque[bytes] = deque()
         self._sealed_bytes = 0
@@ -59,6 +71,15 @@ class Recorder:
         self._add({**_moment(now), "e": event_to_dict(event)})
 
     def step(self, now: Moment) -> None:
+        if self._anchored_s is None:
+            self._anchored_s = now.mono_s  # it starts at the start
+        elif self._look is not None and now.mono_s - self._anchored_s >= ANCHOR_S:
+            self._anchored_s = now.mono_s
+            try:
+                self.anchor(self._look(), now)
+            except Exception:
+                log.exception("no checkpoint; once the ring is full nothing replays")
+                self._look = None
         self._add(_moment(now))
 
     def anchor(self, checkpoint: Checkpoint, now: Moment) -> None:

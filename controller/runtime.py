@@ -10,12 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+from controller.checkpoint import saved
 from controller.core.applied import Applied
-from controller.core.commands import Audited, CeilingSaved, Command, Entry, SetLimit
+from controller.core.commands import Audited, CeilingSaved, Command, Entry, SetBattery, SetLimit
 from controller.core.depot import Depot
 from controller.core.events import (
+    AlarmAcked,
+    AlarmShelved,
+    AlarmUnshelved,
     CeilingRestored,
     ClosedRestored,
     CommandRefused,
@@ -26,12 +32,14 @@ from controller.core.events import (
     FlexRestored,
     OrderedRestored,
     OrphanRestored,
-    PlanReady,
     QualificationRestored,
     RecordReceived,
+    RosterSet,
     ScheduleCleared,
     ScheduleSet,
+    ServiceChanged,
     SessionRestored,
+    SocTold,
     StationQualified,
     TokenRemoved,
     TokenSet,
@@ -40,13 +48,14 @@ from controller.core.events import (
     TransactionIdentified,
     TransactionStarted,
 )
-from controller.core.model import EvseId, Plan
-from controller.core.planning import PlanRequest
-from controller.core.sessions import MATCHED, ORPHAN
+from controller.core.model import EvseId
+from controller.core.orphans import MATCHED, ORPHAN
+from controller.core.proof import Proof
 from controller.core.snapshot import Snapshot
 from controller.ledger import Ledger, Restored
 from controller.notify import Notifier
-from controller.ports import Charger, Clock, Driver
+from controller.plan_loop import PlanLoop, Planner
+from controller.ports import BatteryOutput, Charger, Clock, Driver
 from controller.recorder import Recorder
 from controller.storage import Storage
 from controller.telemetry import Telemetry
@@ -56,15 +65,15 @@ log = logging.getLogger(__name__)
 
 STEP_S = 1.0
 URGENT_GAP_S = 0.05  # a burst of urgent facts becomes one step
-PLAN_EVERY_S = 10.0
 LEDGER_ALIVE_S = 5.0  # a ledger thread silent for longer does not feed the watchdog
 ROOM_S = 0.5  # how often a fact that must be stored looks whether the ledger takes entries again
 RAISE_KEEPS_S = (
     5.0  # a raise that waited longer for its ceiling is dropped: the core budgets it from its decision on
 )
+PART_S = 4.0  # a stop waits so long for the stations: the ledger may need 5 s more, systemd expects 10
 RESTART_S = (1.0, 30.0)  # pause before a failed driver runs again: first, longest
 BY_LEDGER = "ledger"
-# whoever reports one of these is told "stored", and each may change the plan
+# whoever reports one of these is told "stored", and each may change the plan (alarms do not; a plan is cheap)
 RELIED_ON = (
     TransactionStarted,
     TransactionIdentified,
@@ -73,20 +82,25 @@ RELIED_ON = (
     ScheduleSet,
     ScheduleCleared,
     DepartureSet,
+    RosterSet,
+    SocTold,
     TokenSet,
     TokenRemoved,
     StationQualified,
+    AlarmAcked,
+    AlarmShelved,
+    AlarmUnshelved,
+    ServiceChanged,
 )
-
-Planner = Callable[[PlanRequest], Plan]
 
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """What the composition root plugs in. chargers: by the channel name commands carry."""
+    """What the composition root plugs in. chargers, batteries: by the channel name commands carry."""
 
     drivers: Sequence[Driver]
     chargers: Mapping[str, Charger]
+    batteries: Mapping[str, BatteryOutput] = field(default_factory=dict)
 
 
 class Runtime:
@@ -104,18 +118,22 @@ class Runtime:
         self.depot = depot
         self.clock = clock
         self.ledger = ledger
-        self.recorder = Recorder()
+        self.recorder = Recorder(look=partial(saved, depot))
         self.snapshot: Snapshot | None = None
+        self.step_s = 0.0  # what the newest decision took
         self.hearers: list[
             Callable[[Event], None]
         ] = []  # hear every fact once it is applied; must not wait or raise
+        self.witnesses: list[
+            Callable[[Proof], None]
+        ] = []  # see what each step rested on; must not wait or raise
         self._storage = storage
         self._telemetry = Telemetry(storage)
-        self._planner = planner
+        self.planning = PlanLoop(depot, clock, self.report, planner)
         self._notifier = notifier
         self._chargers: Mapping[str, Charger] = {}
+        self._batteries: Mapping[str, BatteryOutput] = {}
         self._wake = asyncio.Event()
-        self._plan_wanted = asyncio.Event()
         self._changed = asyncio.Condition()
         self._newest: dict[EvseId, str] = {}  # newest limit per EVSE: an older one still waiting is dropped
         self._ceilings: dict[EvseId, int] = {}  # committed: what a restart would budget for
@@ -138,7 +156,7 @@ class Runtime:
         if applied.urgent:
             self._wake.set()
         if relied_on:
-            self._plan_wanted.set()
+            self.planning.wanted.set()
             # with no entries too: a repeated message waits for what the first one caused
             await asyncio.shield(self._append(applied.entries))
         elif applied.entries:
@@ -194,6 +212,9 @@ class Runtime:
                     session.register_start_wh,
                     session.register_wh,
                     session.energy_wh,
+                    session.cost_micro,
+                    session.currency,
+                    session.counted,
                 )
             )
         for session in known.closed:
@@ -222,6 +243,16 @@ class Runtime:
         for evse, ordered in known.ordered:
             await self._remember(OrderedRestored(evse, ordered))
         await self._remember(FlexRestored(known.flex))
+        if known.peak is not None:
+            await self._remember(known.peak)
+        for contact in known.inputs:
+            await self._remember(contact)
+        if known.roster:
+            await self._remember(RosterSet(BY_LEDGER, known.roster))
+        for charge in known.charges_told:
+            await self._remember(charge)
+        for alarm in known.alarms:
+            await self._remember(alarm)
         for station, firmware, passed in known.qualifications:
             await self._remember(QualificationRestored(station, firmware, passed))
         # the vehicles of the config may have changed: what the book made of that is new
@@ -237,20 +268,21 @@ class Runtime:
 
     async def run(self, wires: Wires, others: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
         """Works until cancelled. Raises what only a person can mend (Misconfigured)."""
-        self._chargers = wires.chargers
+        self._chargers, self._batteries = wires.chargers, wires.batteries
         boot = Audited(self.clock.now().utc, "depot", "started", self.depot.site.name, "")
         self._append((boot,))
         try:
             async with asyncio.TaskGroup() as group:
-                for driver in wires.drivers:
-                    group.create_task(self._keep_running(driver))
+                drivers = [group.create_task(self._keep_running(driver)) for driver in wires.drivers]
                 for other in others:
                     group.create_task(_worked(other))
-                group.create_task(self._plan_loop())
+                group.create_task(self.planning.run())
                 try:
                     await self._step_loop()
                 finally:
                     self._notifier.send("STOPPING=1")
+                    if not any(driver.done() or driver.cancelling() for driver in drivers):
+                        await self._part()
         finally:
             for task in self._waiting:
                 task.cancel()
@@ -286,6 +318,18 @@ class Runtime:
             await self.clock.sleep(URGENT_GAP_S)
             await self._woken(began_s + STEP_S)
 
+    async def _part(self) -> None:
+        """We were told to stop: every station goes to its fallback now, and who does not answer when its lease ends."""
+        for task in self._waiting:  # no raise may follow
+            task.cancel()
+        commands = self.depot.part(self.clock.now())
+        for command in commands:
+            await self._send(command)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PART_S):
+                while self.depot.owed(commands):  # noqa: ASYNC110 - a driver reports it
+                    await asyncio.sleep(0.02)
+
     async def _woken(self, due_s: float) -> None:
         """Returns at `due_s`, or as soon as an urgent fact has come in."""
         left_s = due_s - self.clock.now().mono_s
@@ -304,6 +348,7 @@ class Runtime:
         now = self.clock.now()
         self.recorder.step(now)
         decision = self.depot.step(now)
+        self.step_s = self.clock.now().mono_s - now.mono_s
         limits = [command for command in decision.commands if isinstance(command, SetLimit)]
         raises = [
             limit for limit in limits if limit.raises or limit.limit_ma > self._ceilings.get(limit.evse, 0)
@@ -321,8 +366,12 @@ class Runtime:
         for command in decision.commands:
             if command not in raises:
                 await self._send(command)
+        for set_point in decision.set_points:
+            await self._set(set_point)
         self.snapshot = decision.snapshot
         self._telemetry.observe(decision.snapshot)
+        for see in self.witnesses:
+            see(decision.proof)
         async with self._changed:
             self._changed.notify_all()
         self._feed_watchdog(decision.snapshot)
@@ -351,26 +400,12 @@ class Runtime:
         else:
             charger.send(command)
 
-    async def _plan_loop(self) -> None:
-        """Rules cost microseconds, so they run here; advice is refreshed on every change and every few seconds."""
-        failing = False
-        while True:
-            self._plan_wanted.clear()
-            try:
-                plan = self._planner(self.depot.plan_request(self.clock.now()))
-            except Exception:
-                # the allocator goes on with the last advice
-                if not failing:
-                    log.exception("the planner failed")
-                failing = True
-            else:
-                failing = False
-                await self.report(PlanReady(plan))
-            try:
-                async with asyncio.timeout(PLAN_EVERY_S):
-                    await self._plan_wanted.wait()
-            except TimeoutError:
-                continue
+    async def _set(self, command: SetBattery) -> None:
+        output = self._batteries.get(command.channel)
+        if output is None:
+            await self.report(CommandRefused(command.id, f"channel {command.channel} is off"))
+        else:
+            output.send(command)
 
     def _feed_watchdog(self, snapshot: Snapshot) -> None:
         alive = self._storage.alive_s <= LEDGER_ALIVE_S

@@ -104,7 +104,9 @@ class Client:
         try:
             return wire.snapshot_from(document)
         except ValueError as error:
-            raise NotReachable(f"not readable here: {error}; restart both with the same version") from error
+            raise NotReachable(
+                f"the controller is of another version ({error}); restart both with the same one"
+            ) from error
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:

@@ -51,3 +51,18 @@ def wrapped(text: str, width: int, indent: str = " ") -> list[Line]:
         current += word + " "
     lines.append(line(current.rstrip()))
     return lines
+
+
+def beside(left: list[Line], right: list[Line], width: int, edge: str) -> list[Line]:
+    """Two columns: `left` cut or padded to `width` cells, an edge, `right`."""
+    rows = max(len(left), len(right))
+    pairs = zip([*left, *[BLANK] * (rows - len(left))], [*right, *[BLANK] * (rows - len(right))], strict=True)
+    return [(*_cut(one, width), Span(edge), *other) for one, other in pairs]
+
+
+def _cut(of: Line, width: int) -> Line:
+    spans: list[Span] = []
+    for span in of:
+        spans.append(span._replace(text=span.text[:width]))
+        width -= len(spans[-1].text)
+    return line(*spans, " " * width)

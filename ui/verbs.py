@@ -5,9 +5,10 @@ Pure. The controller decides; a refusal here only spares a person a question who
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from controller.core.model import EvseState
 from controller.core.snapshot import EvseView
@@ -44,12 +45,8 @@ class Order:
     args: Args = field(default_factory=dict)
 
 
-def refusal(verb: Verb, evse: EvseView, picture: Picture, read_only: bool) -> str | None:
-    """Why the verb makes no sense now, in one line; None when it does."""
-    if read_only:
-        return "read-only dashboard: start it without --read-only"
-    if picture.lost is not None:
-        return "not connected to the controller"
+def refusal(verb: Verb, evse: EvseView) -> str | None:
+    """Why the verb makes no sense for this EVSE now, in one line; None when it does."""
     match verb:
         case Verb.START:
             if not evse.connected:
@@ -125,14 +122,29 @@ def _not_negative(value: int | float, text: str) -> int | float:
     return value
 
 
-def preview(order: Order, evse: EvseView, picture: Picture) -> str:
-    """What will happen, in words and with the values it starts from."""
+def preview(order: Order, evse: EvseView, picture: Picture, plan: Mapping[str, Any] | None = None) -> str:
+    """What will happen, in words and with the values it starts from; with the plan at hand, also what the vehicle
+    loses by it."""
     who = vehicle_name(evse) if evse.session else "the vehicle"
     granted, measured = fmt.limit_amps(evse.grant_ma), _measured(evse)
     text = _consequence(order, evse, picture, who, granted, measured)
     if not evse.connected:
         text += f" The station is not connected: it follows when it is back; {_reserve(evse)} stay reserved."
-    return text
+    return text + (_loses(evse, plan, picture) if order.verb in (Verb.STOP, Verb.PAUSE) else "")
+
+
+def _loses(evse: EvseView, plan: Mapping[str, Any] | None, picture: Picture) -> str:
+    """` BUS-07 then leaves 05:10 with 12.0 kWh less than planned.`, where a plan says so."""
+    session = evse.session
+    if session is None or session.departs is None or picture.snapshot is None:
+        return ""
+    at = fmt.short_time(session.departs, picture.snapshot.time, picture.place)
+    found = [each for each in (plan or {}).get("evses") or () if each.get("evse") == evse.id]
+    planned = found[0].get("planned_wh") if found else None
+    if isinstance(planned, int) and planned >= 100:
+        return f" Without it {vehicle_name(evse)} leaves {at} with {fmt.kilo(planned)} kWh less than planned."
+    short = session.short_wh
+    return f" {vehicle_name(evse)} lacks {fmt.kilo(short)} kWh for {at} already." if short else ""
 
 
 def _consequence(

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 
 from controller.cli.arguments import parser
-from controller.config import ConfigError
 from drivers.errors import DriverError
 from ui.client import CallRefused, NotReachable
 
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
     except NotReachable as error:
         return _fail(f"{error}; is `depot run` running, and is --socket right?", NOT_REACHABLE)
-    except (CallRefused, ConfigError, DriverError) as error:
+    except (CallRefused, DriverError) as error:
         return _fail(str(error), FAILED)
     except BrokenPipeError:
         # the reader of our output (head, less) has seen enough; keep the interpreter from complaining at exit
@@ -31,7 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except KeyboardInterrupt:
         return FAILED
+    except _config_errors() as error:  # looked up only when something went wrong
+        return _fail(str(error), FAILED)
     return code
+
+
+def _config_errors() -> type[Exception]:
+    """The reader of the config takes a third of a second to load; most commands never open one."""
+    from controller.config import ConfigError
+
+    return ConfigError
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -121,8 +121,17 @@ def depart(options: argparse.Namespace) -> int:
     zone = ZoneInfo(ask(options, "status")["site"].get("timezone") or "UTC")
     at = _departure(options.at, zone)
     need = {"energy_wh": options.energy_wh, "soc": options.soc}
-    ask(options, "depart", target=options.target, at=stamp(at), **need)
+    if options.preview:
+        return _preview(options, "depart", target=options.target, at=stamp(at), **need)
+    said = ask(options, "depart", target=options.target, at=stamp(at), **need)
     print(f"{options.target} departs {at.astimezone(zone):%Y-%m-%d %H:%M}")
+    if options.soc is None:
+        return 0
+    if said["missing_wh"] is None:
+        text = "how much that is nobody knows until it is here with a known battery and state of charge"
+        print(f"depot: {text}; till then as much as fits (`depot soc` says one)", file=sys.stderr)
+    else:
+        print(f"{max(0, said['missing_wh']) / 1000:.1f} kWh are missing to {options.soc} %")
     return 0
 
 
@@ -143,7 +152,19 @@ def _departure(text: str, zone: ZoneInfo) -> datetime:
 
 def _order(options: argparse.Namespace, name: str, **args: object) -> int:
     wish = {"evse": options.evse, **args}
+    if getattr(options, "preview", False):
+        return _preview(options, name, **wish)
     return asyncio.run(_follow(options, name, options.evse, wish))
+
+
+def _preview(options: argparse.Namespace, name: str, **args: object) -> int:
+    """What the order would bring; nothing is ordered. Exit code 1 when it would be refused."""
+    found = ask(options, "preview", order=name, **args)
+    if getattr(options, "json", False):
+        _print_json(found)
+    else:
+        print(*found["text"], sep="\n")
+    return 1 if found["refused"] else 0
 
 
 async def _follow(options: argparse.Namespace, name: str, subject: str, args: dict[str, object]) -> int:

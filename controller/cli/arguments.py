@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from controller.cli import arguments_keys, arguments_meter, arguments_stations
+from controller.cli import (
+    arguments_alarms,
+    arguments_books,
+    arguments_evidence,
+    arguments_health,
+    arguments_keys,
+    arguments_meter,
+    arguments_roster,
+    arguments_simulate,
+    arguments_stations,
+)
 from controller.cli.options import (
     chargers,
     command,
@@ -17,14 +27,11 @@ from controller.cli.options import (
     lazy,
     percent,
     power,
+    preview_option,
     socket_option,
     span,
     speed,
 )
-
-SOON = (
-    "alarms", "backup", "log", "plan", "restore", "roster", "simulate", "verify", "why",
-)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,10 +52,12 @@ def parser() -> argparse.ArgumentParser:
     arguments_stations.offer(commands)
     arguments_keys.offer(commands)
     arguments_meter.offer(commands)
-    for name in SOON:
-        later = commands.add_parser(name, help="not available yet")
-        later.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-        later.set_defaults(run=lazy("looks", "not_yet"), command=name)
+    arguments_evidence.offer(commands)
+    arguments_books.offer(commands)
+    arguments_health.offer(commands)
+    arguments_roster.offer(commands)
+    arguments_alarms.offer(commands)
+    arguments_simulate.offer(commands)
     return top
 
 
@@ -69,6 +78,14 @@ def _serving(commands: Any) -> None:
         "--speed", type=speed, default=1.0, metavar="X", help="run faster than the wall (1 to 20)"
     )
     demo.add_argument("--seed", type=int, default=1, help="another number, other vehicles (default 1)")
+    first = command(
+        commands,
+        "init",
+        lazy("init", "init"),
+        "a first config by questions and answers: finds meters, hears chargers knock, writes a commented file",
+        "depot init depot.toml",
+    )
+    first.add_argument("file", nargs="?", default="depot.toml", metavar="FILE", help="default: depot.toml")
     check = command(
         commands,
         "check",
@@ -92,12 +109,16 @@ def _serving(commands: Any) -> None:
     )
     run.add_argument("--ui", action="store_true", help="open the dashboard in this terminal too")
     ui = command(
-        commands, "ui", lazy("serve", "dashboard"), "the dashboard of a running controller", "depot ui"
+        commands, "ui", lazy("dashboard", "dashboard"), "the dashboard of a running controller", "depot ui"
     )
     ui.add_argument("--read-only", action="store_true", help="look, do not touch")
     socket_option(ui)
     version = command(commands, "version", lazy("looks", "version"), "the version", "depot version")
-    version.add_argument("--sbom", action="store_true", help="not available yet")
+    version.add_argument(
+        "--sbom",
+        action="store_true",
+        help="what it is made of, as a CycloneDX document (depot version --sbom > depot.cdx.json)",
+    )
 
 
 def _looking(commands: Any) -> None:
@@ -290,6 +311,7 @@ def _acting(commands: Any) -> None:
         act.add_argument("evse")
         made.append(act)
     for act in made:
+        preview_option(act)
         json_option(act)
         socket_option(act)
 
@@ -400,5 +422,14 @@ def _planning(commands: Any) -> None:
     need = depart.add_mutually_exclusive_group(required=True)
     need.add_argument("--energy", dest="energy_wh", type=energy, metavar="ENERGY")
     need.add_argument("--soc", type=percent, metavar="PERCENT")
-    for made in (shown, stored, cleared, depart):
+    tonight = command(
+        commands,
+        "plan",
+        lazy("plan", "plan"),
+        "tonight's plan: when each vehicle charges, whether it will be ready, what binds and what would help",
+        "depot plan --json",
+    )
+    json_option(tonight)
+    preview_option(depart)
+    for made in (shown, stored, cleared, depart, tonight):
         socket_option(made)

@@ -10,36 +10,53 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
+from importlib import metadata
 from typing import Any, Literal, cast
 
+from controller.alarm_calls import AlarmCalls
 from controller.ask_calls import AskCalls
 from controller.audit import EgressBook
+from controller.books_calls import BALLAST_BYTES, BooksCalls, blind
 from controller.channel_calls import ChannelCalls
+from controller.cli import codes
 from controller.cli.books import FinishedSessions
 from controller.companion import Companion, without_sessions
-from controller.config import Config, MeterConfig
+from controller.config import Config, MeterConfig, MqttConfig
 from controller.config.stations import CLOUD_LINK, ONSITE_LINK
-from controller.consent import Channel, Decisions, Switch
+from controller.consent import Channel, Decision, Decisions, Switch
 from controller.console import Console
 from controller.core.depot import Depot
 from controller.core.events import ChannelChanged
-from controller.core.model import Evse, Link, StationId, number_of
+from controller.core.model import Evse, Link, MeterRole, StationId, number_of
 from controller.core.sessions import NO_TRANSACTION
 from controller.core.snapshot import Snapshot
+from controller.evidence_calls import EvidenceCalls
+from controller.history_calls import HistoryCalls
+from controller.journal import Journal, fingerprint
 from controller.key_calls import KeyCalls
-from controller.ledger import Ledger, Restored
+from controller.learning import Learning
+from controller.ledger import Ledger, LedgerError, Restored
+from controller.log_calls import LogCalls
+from controller.metrics_door import MetricsDoor
 from controller.notify import Notifier
 from controller.onboard_calls import OnboardCalls
-from controller.planner import rules
-from controller.ports import Charger, Clock, Driver
+from controller.outlook import Outlook
+from controller.plan_calls import PlanCalls
+from controller.planner.worker import PlanWorker
+from controller.ports import BatteryOutput, Charger, Clock, Driver
+from controller.preview_calls import PreviewCalls
 from controller.proof_calls import ProofCalls
+from controller.roster_calls import RosterCalls
 from controller.runtime import Runtime, Wires
 from controller.station_calls import StationCalls
 from controller.storage import Storage
+from controller.tariff_file import TariffKeeper
 from controller.token_calls import TokenCalls
 from drivers.errors import DriverError, Misconfigured
 from drivers.modbus import guards
-from drivers.modbus.bus import MeterSettings, ModbusMeters
+from drivers.modbus.bus import ContactSettings, MeterSettings, ModbusMeters, OutputSettings
+from drivers.mqtt.link import MqttLink
+from drivers.mqtt.settings import MqttSettings
 from drivers.ocpp.inquiries import Inquiries
 from drivers.ocpp.octt import ConformanceDoor, loopback
 from drivers.ocpp.proof import Proving
@@ -55,8 +72,8 @@ log = logging.getLogger(__name__)
 
 
 def first_line(group: BaseExceptionGroup[BaseException]) -> str | None:
-    """The one line of the first driver error in a group, or None if something else went wrong."""
-    mendable, rest = group.split(DriverError)
+    """The one line of the first driver or ledger error in a group, or None if something else went wrong."""
+    mendable, rest = group.split((DriverError, LedgerError))
     error: BaseException | None = mendable
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -69,17 +86,21 @@ class House:
     def __init__(self, config: Config, clock: Clock) -> None:
         self.config = config
         self.clock = clock
-        self.storage = Storage(config.storage_path)
+        self.storage = Storage(config.storage_path, ballast=BALLAST_BYTES)
         self.egress = EgressBook(self.storage, clock)
         self.ocpp = _ocpp(config, clock)
         self.cloud = _cloud(config, clock, self.egress)
         self.onsite = _onsite(config, clock, self.storage, self._look)
+        self.tariff = (
+            None if config.tariff is None else TariffKeeper(config.tariff, config.site.timezone, clock)
+        )
+        self.outlook: Outlook | None = None  # once the books are open
         self._runtime: Runtime | None = None
+        self.journal: Journal | None = None  # once the books are open
         self._led = frozenset(evse.id for evse in config.site.evses.values() if evse.companion is not None)
         self._seen: tuple[Snapshot | None, Snapshot | None] = (None, None)
-        drivers: list[Driver] = (
-            [ModbusMeters([_meter(m) for m in config.meters], clock)] if config.meters else []
-        )
+        self.modbus = _modbus(config, clock)
+        drivers: list[Driver] = [] if self.modbus is None else [self.modbus]
         chargers: dict[str, Charger] = {}
         for channel, charger in (
             ("ocpp", self.ocpp),
@@ -90,8 +111,13 @@ class House:
                 permits = _permits(config, channel)
                 chargers[channel] = Companion(charger, channel, permits) if permits else charger
                 drivers.append(chargers[channel])
+        if config.mqtt is not None:
+            drivers.append(_mqtt(config, config.mqtt, clock, self._newest))
         self.switches = [switch for switch in (self.cloud, self.onsite) if switch is not None]
-        self.wires = Wires(drivers, chargers)
+        batteries: dict[str, BatteryOutput] = (
+            {} if self.modbus is None else {each.channel: self.modbus for each in config.site.batteries}
+        )
+        self.wires = Wires(drivers, chargers, batteries)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Runtime]:
@@ -101,20 +127,32 @@ class House:
         try:
             self.egress.open()
             for switch in self.switches:
-                if (decision := await Decisions(storage).newest(switch.channel)) is not None:
+                if storage.away:  # a consent may have been withdrawn: nobody knows
+                    switch.decide(Decision(switch.channel.id, False, "depot", self.clock.now().utc))
+                elif (decision := await Decisions(storage).newest(switch.channel)) is not None:
                     switch.decide(decision)
             ledger = Ledger(storage)
-            known = await ledger.restore()
+            known = blind(self.config.site, self.clock.now()) if storage.away else await ledger.restore()
             depot = Depot(self.config.site, str(known.boot))
-            runtime = Runtime(depot, self.clock, storage, ledger, rules.plan, Notifier())
+            runtime = Runtime(depot, self.clock, storage, ledger, PlanWorker().plan, Notifier())
             runtime.recorder.boot = known.boot
+            self.journal = Journal(storage.folder, fingerprint(self.config.path), ledger)
+            self.journal.open()
+            runtime.witnesses.append(self.journal.observe)
             if self.ocpp is not None:
                 _recall(self.ocpp, known)
+            if self.tariff is not None:
+                await self.tariff.look(runtime.report)  # before the sessions whose energy it prices
             await runtime.restore(known)
+            self.outlook = Outlook(depot, self.clock, storage, lambda: runtime.snapshot)
+            await self.outlook.open()
+            runtime.planning.complete = self.outlook.complete
             self._runtime = runtime
             yield runtime
         finally:
             self._runtime = None
+            if self.journal is not None:
+                self.journal.close()
             self.egress.close()
             await storage.close()
 
@@ -132,9 +170,21 @@ class House:
         keys = KeyCalls(None if self.ocpp is None else self.ocpp.security)
         proofs = ProofCalls(runtime, self.storage, None if self.ocpp is None else Proving(self.ocpp))
         doors = OnboardCalls(runtime, self.config, self.ocpp)
-        tables = (calls, stations, tokens, asks, keys, proofs, doors)
-        more = {name: call for each in tables for name, call in each.table.items()}
-        console = Console(runtime, self.config.control_socket, more)
+        plans = PlanCalls(runtime, self.outlook)
+        tonight = (RosterCalls(runtime), plans, PreviewCalls(runtime))
+        tables = (calls, stations, tokens, asks, keys, proofs, doors, *tonight)
+        assert self.journal is not None
+        evidence = EvidenceCalls(runtime, self.storage, self.egress, self.journal)
+        lately = (
+            AlarmCalls(runtime, self.storage, codes.entry),
+            LogCalls(runtime, self.storage),
+            HistoryCalls(runtime, self.storage),
+        )
+        books = BooksCalls(runtime, self.storage)
+        more = {
+            name: call for each in (*tables, evidence, books, *lately) for name, call in each.table.items()
+        }
+        console = Console(runtime, self.config.control_socket, more, self.config.rights)
 
         async def announce() -> None:
             if self.ocpp is not None:
@@ -142,7 +192,29 @@ class House:
                 ports = " and ".join(str(port) for port in (self.ocpp.port, self.ocpp.tls_port) if port)
                 await runtime.report(ChannelChanged("ocpp", "ok", f"listening on port {ports}"))
 
-        await runtime.run(self.wires, (console.run, announce, proofs.run, *others))
+        learning = Learning(runtime, self.storage)
+        ahead = [
+            *self._looking_ahead(runtime),
+            *self._seen_from_outside(runtime),
+            books.run,
+            books.backups.run,
+        ]
+        await runtime.run(self.wires, (console.run, announce, proofs.run, learning.run, *ahead, *others))
+
+    def _seen_from_outside(self, runtime: Runtime) -> list[Callable[[], Awaitable[None]]]:
+        if self.config.metrics is None:
+            return []
+        address = (self.config.metrics.host, self.config.metrics.port)
+        return [MetricsDoor(address, runtime, self.storage, self._quirks).run]
+
+    def _quirks(self) -> dict[str, int]:
+        ocpp = self.ocpp
+        stations = () if ocpp is None or self.config.ocpp is None else self.config.ocpp.stations
+        return {} if ocpp is None else {each: sum(ocpp.quirks(each).values()) for each in stations}
+
+    def _looking_ahead(self, runtime: Runtime) -> list[Callable[[], Awaitable[None]]]:
+        keeper = [] if self.tariff is None else [partial(self.tariff.run, runtime.report)]
+        return [*([] if self.outlook is None else [self.outlook.run]), *keeper]
 
     def conformance_address(self, text: str) -> tuple[str, int]:
         """Host and port of --octt-trigger. Raises Misconfigured where this site must not have such a door."""
@@ -156,9 +228,12 @@ class House:
         assert self.ocpp is not None
         return ConformanceDoor(address, self.ocpp, self.clock, runtime.report, runtime.depot.tokens.find)
 
+    def _newest(self) -> Snapshot | None:
+        return None if self._runtime is None else self._runtime.snapshot
+
     def _look(self) -> Snapshot | None:
         """For programs on site; the same picture as long as nothing new was seen."""
-        newest = None if self._runtime is None else self._runtime.snapshot
+        newest = self._newest()
         if newest is None or not self._led:
             return newest
         if newest is not self._seen[0]:
@@ -203,12 +278,31 @@ def _permits(config: Config, channel: str) -> dict[StationId, frozenset[str]]:
 
 
 def _meter(meter: MeterConfig) -> MeterSettings:
-    if not guards(meter.kind):
+    if meter.role in (MeterRole.GRID, MeterRole.CIRCUIT) and not guards(meter.kind):
         raise Misconfigured(
             f"meter {meter.id}: kind {meter.kind} tells no currents, so it cannot guard a circuit"
         )
     names = (field.name for field in fields(MeterSettings))
     return MeterSettings(**{name: getattr(meter, name) for name in names})
+
+
+def _modbus(config: Config, clock: Clock) -> ModbusMeters | None:
+    """One driver for all that hangs on Modbus: units behind one address share its connection."""
+    if not (config.meters or config.inputs or config.batteries):
+        return None
+    return ModbusMeters(
+        [_meter(each) for each in config.meters],
+        clock,
+        [ContactSettings(**asdict(each)) for each in config.inputs],
+        [OutputSettings(**asdict(each)) for each in config.batteries],
+    )
+
+
+def _mqtt(config: Config, mqtt: MqttConfig, clock: Clock, look: Callable[[], Snapshot | None]) -> MqttLink:
+    most_ma = {evse.id: evse.max_ma for evse in config.site.evses.values()}
+    version = metadata.version("depot-controller")
+    settings = MqttSettings(**asdict(mqtt), site=config.site.name, version=version, max_ma=most_ma)
+    return MqttLink(settings, clock, look)
 
 
 def _ocpp(config: Config, clock: Clock) -> OcppServer | None:

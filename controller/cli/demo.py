@@ -19,10 +19,14 @@ from controller.cli.compose import House, until_signalled
 from controller.cli.serve import beside, in_one_line, logs
 from controller.clock import SystemClock
 from controller.config import load
+from controller.core.events import RosterSet
 from controller.core.snapshot import Snapshot
+from controller.roster_file import read_csv
 from controller.runtime import Runtime
 from drivers.sim.site import OCPP_VERSIONS, DemoSite
 from ui.app import run_async
+
+DUTIES_S = 10.0
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -49,7 +53,11 @@ async def _demo(options: argparse.Namespace, folder: Path) -> None:
                 await house.ocpp.ready()
                 await site.run(house.ocpp.port)
 
-            others = [simulate, *([lambda: _narrate(site, runtime)] if options.plain else [])]
+            others = [
+                simulate,
+                lambda: _dispatch(site, runtime),
+                *([lambda: _narrate(site, runtime)] if options.plain else []),
+            ]
             work = until_signalled(house.run(runtime, others))
             with suppress(TimeoutError):
                 async with asyncio.timeout(options.duration_s):
@@ -58,6 +66,18 @@ async def _demo(options: argparse.Namespace, folder: Path) -> None:
                 await _last_words(site, runtime)
     finally:
         await site.stop()
+
+
+async def _dispatch(site: DemoSite, runtime: Runtime) -> None:
+    """The duty plan, told anew whenever it has changed: as a dispatcher imports it."""
+    told = ""
+    while True:
+        text = site.duty_plan()
+        if text != told:
+            told = text
+            reading = read_csv(text, runtime.depot.site.timezone)
+            await runtime.report(RosterSet("demo", tuple(entry for _, entry in reading.found), "duty plan"))
+        await runtime.clock.sleep(DUTIES_S)
 
 
 async def _narrate(site: DemoSite, runtime: Runtime) -> None:

@@ -38,6 +38,7 @@ def diagnose(options: argparse.Namespace) -> int:
     status = ask(options, "status")
     history = ask(options, "station-history", station=station)
     known = ask(options, "stations")
+    status["alarms"] += status["alarms_quiet"]  # a silent one is as wrong
     found = _findings(station, status, history, known["stations"], known["gate"])
     if options.json:
         return _print_json(found)

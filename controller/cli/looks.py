@@ -14,12 +14,13 @@ from importlib import metadata
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from controller.cli.sbom import document
 from controller.core.units import parse_duration_s
 from ui.client import CallRefused, Client
 
 DEFAULT_SOCKET = "/run/depot/control.sock"
 SESSION_COLUMNS = (
-    "id", "evse", "token", "vehicle", "started", "ended", "energy_wh", "cost", "stop_reason", "marks"
+    "id", "evse", "token", "vehicle", "started", "ended", "energy_wh", "cost", "currency", "stop_reason", "marks"
 )  # fmt: skip
 
 
@@ -60,11 +61,31 @@ def status(options: argparse.Namespace) -> int:
         ("EVSE", "STATE", "LIMIT", "GRANT", "CMD", "ACC", "MEASURED A", "COMMIT", "kW", "kWh", "BOUND BY"),
         (_evse_row(evse) for evse in document["evses"]),
     )
+    if options.evse is not None:
+        for line in told_wiring(document["evses"][0]):
+            print(line)
+    for evse in document["evses"]:
+        if guess := (evse["session"] or {}).get("looks_like"):
+            sure = f"{guess['confidence_pct']} %"
+            print(f"{evse['id']} looks like {guess['vehicle']} ({guess['why']}; {sure} sure)")
     for alarm in document["alarms"]:
         print(
             f"alarm {alarm['priority']}  {alarm['source']}  {alarm['text']}  since {_local(alarm['since'], site.get('timezone'))}"
         )
     return 0
+
+
+def told_wiring(evse: dict[str, Any]) -> Iterable[str]:
+    """How it is wired, and what the meter says to that."""
+    if evse.get("phases_used") is not None:
+        yield f"phases     {evse['phases'] or 'unknown'}, the vehicle uses {evse['phases_used']}"
+    if (rotation := evse.get("rotation")) is not None:
+        seen = f"{rotation['confidence'] * 100:.0f} % sure, {rotation['seen']} observations"
+        likely = rotation["likely"]
+        todo = "" if evse["phases"] == likely else f': write phases = "{likely}"'
+        if todo and rotation["confidence"] < 0.9:
+            todo = "; not sure enough yet to write it down"
+        yield f"rotation   {likely} seems right ({seen}){todo}"
 
 
 def sessions(options: argparse.Namespace) -> int:
@@ -79,10 +100,10 @@ def sessions(options: argparse.Namespace) -> int:
         writer.writerows([_cell(row.get(column)) for column in SESSION_COLUMNS] for row in rows)
         return 0
     table(
-        ("EVSE", "VEHICLE", "TOKEN", "STARTED", "ENDED", "kWh", "WHY", "MARKS"),
+        ("EVSE", "VEHICLE", "TOKEN", "STARTED", "ENDED", "kWh", "COST", "WHY", "MARKS"),
         (
             (r["evse"], r.get("vehicle"), r.get("token"), _local(r["started"], zone), _local(r.get("ended"), zone),
-             f"{r['energy_wh'] / 1e3:.2f}", r.get("stop_reason"), " ".join(r.get("marks") or ()))
+             f"{r['energy_wh'] / 1e3:.2f}", _money(r), r.get("stop_reason"), " ".join(r.get("marks") or ()))
             for r in rows
         ),
     )  # fmt: skip
@@ -101,14 +122,9 @@ def _all_sessions(options: argparse.Namespace, since: str | None, until: str | N
 
 def version(options: argparse.Namespace) -> int:
     if options.sbom:
-        return not_yet(argparse.Namespace(command="version --sbom"))
+        return _print_json(document())
     print(f"depot {metadata.version('depot-controller')}")
     return 0
-
-
-def not_yet(options: argparse.Namespace) -> int:
-    print(f"depot: {options.command}: not available yet", file=sys.stderr)
-    return 1
 
 
 # --- printing ---------------------------------------------------------------------------------------------------
@@ -150,6 +166,11 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _money(session: dict[str, Any]) -> str | None:
+    cost = session.get("cost")
+    return None if cost is None else f"{cost:.2f} {session.get('currency') or ''}".rstrip()
 
 
 def _number(value: float | None) -> str | None:

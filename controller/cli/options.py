@@ -40,6 +40,10 @@ def json_option(made: argparse._ActionsContainer) -> None:
     made.add_argument("--json", action="store_true", help="one JSON document instead of a table")
 
 
+def preview_option(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--preview", action="store_true", help="do nothing; tell what it would bring")
+
+
 # --- values -----------------------------------------------------------------------------------------------------
 
 

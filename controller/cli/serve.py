@@ -1,4 +1,4 @@
-"""Commands that serve or prepare serving: run, check, ui."""
+"""Commands that serve or prepare serving: run, check."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
 from controller.cli import readings
 from controller.cli.compose import House, first_line, until_signalled
-from controller.cli.looks import socket_path
+from controller.cli.journald import JournalHandler, connected
 from controller.clock import SystemClock
 from controller.config import Config, describe, load
 from controller.ledger import LedgerError
+from controller.tariff_file import prices_troubles
 from drivers.errors import DriverError, Misconfigured
-from ui.app import run_async, run_dashboard
+from ui.app import run_async
 
 
 def check(options: argparse.Namespace) -> int:
     config = load(Path(options.file))
     House(config, SystemClock())  # meter kinds and addresses are judged by their drivers
     print(readings.describe(config.readings) if options.readings else describe(config))
-    return 0
+    wrong = prices_troubles(config)
+    for trouble in wrong:
+        print(f"depot: {trouble}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def run(options: argparse.Namespace) -> int:
     config = load(Path(options.file))
-    logs(config.storage_path / "depot.log" if options.ui else None)
+    stations = {evse.station for evse in config.site.evses.values()}
+    logs(config.storage_path / "depot.log" if options.ui else None, (*stations, *config.site.evses))
     return serve(config, options.ui, options.octt_trigger)
 
 
@@ -75,23 +80,25 @@ async def beside(controller: Coroutine[Any, Any, None], screen: Coroutine[Any, A
         task.result()
 
 
-def dashboard(options: argparse.Namespace) -> int:
-    return run_dashboard(socket_path(options), read_only=options.read_only)
-
-
-def logs(path: Path | None) -> None:
-    """One line per event to standard error (the journal), or to a file while a dashboard owns the terminal.
+def logs(path: Path | None, names: Collection[str] = ()) -> None:
+    """One line per event to standard error (under systemd: a record with fields, `names` among them, to the journal), or to
+    a file while a dashboard owns the terminal.
 
     Raises Misconfigured when that file cannot be written.
     """
     target: logging.Handler
     if path is None:
-        target = logging.StreamHandler(sys.stderr)
+        target = JournalHandler(names) if connected() else logging.StreamHandler(sys.stderr)
     else:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             target = logging.FileHandler(path, encoding="utf-8")
         except OSError as error:
             raise Misconfigured(f"{path}: {error.strerror}; set [storage] path") from None
-    target.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    words = (
+        "%(name)s: %(message)s"
+        if isinstance(target, JournalHandler)
+        else "%(levelname)s %(name)s: %(message)s"
+    )
+    target.setFormatter(logging.Formatter(words))
     logging.basicConfig(level=logging.INFO, handlers=[target], force=True)

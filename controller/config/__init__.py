@@ -11,7 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+from controller.config.battery import read_batteries
 from controller.config.budget import fallback_budget, note_infeasible
 from controller.config.channels import (
     OPEN_PLATFORM_KEYS,
@@ -20,7 +22,6 @@ from controller.config.channels import (
 from controller.config.circuits import (
     DEFAULT_VOLTAGE_MV,
     SITE_KEYS,
-    SITE_LATER,
     SiteHead,
     is_tree,
     read_circuits,
@@ -28,18 +29,25 @@ from controller.config.circuits import (
     read_meters,
 )
 from controller.config.files import path_below, socket_path
-from controller.config.lines import key_lines
+from controller.config.grid import note_blind_surplus, read_grid_limits
+from controller.config.lines import KeyPath, key_lines
 from controller.config.ocpp import OCPP_KEYS, read_ocpp
+from controller.config.outside import METRICS_KEYS, MQTT_KEYS, read_metrics, read_mqtt
 from controller.config.report import describe
-from controller.config.stations import OCPP_LINK, read_stations, read_vehicles
+from controller.config.stations import OCPP_LINK, read_stations
 from controller.config.table import Findings, Table
+from controller.config.tariff import TARIFF_KEYS, read_tariff
 from controller.config.types import (
+    BatteryConfig,
     Budget,
     CloudConfig,
     CloudStation,
     Config,
     ConfigError,
+    InputConfig,
     MeterConfig,
+    MetricsConfig,
+    MqttConfig,
     OcppConfig,
     OcppStation,
     OcppTls,
@@ -48,17 +56,24 @@ from controller.config.types import (
     OnsiteStation,
     OpenPlatformConfig,
     Problem,
+    TariffConfig,
 )
-from controller.config.values import flag
+from controller.config.values import flag, group
+from controller.config.vehicles import read_vehicles
 from controller.core.model import Evse, EvseId, Meter, Site
+from controller.rights import DEFAULT, EVERYONE, Rights
 
 __all__ = [
+    "BatteryConfig",
     "Budget",
     "CloudConfig",
     "CloudStation",
     "Config",
     "ConfigError",
+    "InputConfig",
     "MeterConfig",
+    "MetricsConfig",
+    "MqttConfig",
     "OcppConfig",
     "OcppStation",
     "OcppTls",
@@ -67,6 +82,7 @@ __all__ = [
     "OnsiteStation",
     "OpenPlatformConfig",
     "Problem",
+    "TariffConfig",
     "describe",
     "fallback_budget",
     "load",
@@ -78,13 +94,13 @@ DEFAULT_SOCKET = Path("/run/depot/control.sock")
 # ends).
 CONFIG_MAX_BYTES = 1_000_000
 
-_ROOT_KEYS = "site circuit meter ocpp open_platform station vehicle storage control"
-_ROOT_LATER = dict.fromkeys(("tariff", "metrics", "mqtt"), "remove the table")
+_ROOT_KEYS = "site circuit grid_limit battery meter ocpp open_platform station vehicle storage control tariff metrics mqtt"
 _AT_LINE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 
 
-def load(path: Path) -> Config:
-    """Reads and checks the file and the secret files it names. Raises ConfigError with every problem."""
+def load(path: Path, changes: Mapping[KeyPath, object] = MappingProxyType({})) -> Config:
+    """Reads and checks the file and the secret files it names. Raises ConfigError with every problem. `changes`: values
+    that take the place of the file's ("what if"), by the path of their key."""
     source = _read(path)
     try:
         values = tomllib.loads(source)
@@ -93,10 +109,19 @@ def load(path: Path) -> Config:
         raise _unusable(path, "is nested too deeply", "is it a config file?") from None
     except ValueError as error:  # TOMLDecodeError, and numbers too long for Python
         raise _not_toml(path, source, str(error)) from None
+    for key, value in changes.items():
+        values = _changed(values, key, value)
     config = _config(path, values, findings)
     if findings.problems:
         raise ConfigError(path, findings.problems)
     return config
+
+
+def _changed(values: Mapping[str, object], key: KeyPath, value: object) -> dict[str, object]:
+    if not key[1:]:
+        return {**values, key[0]: value}
+    below = values.get(key[0])
+    return {**values, key[0]: _changed(below if isinstance(below, dict) else {}, key[1:], value)}
 
 
 def _read(path: Path) -> str:
@@ -131,11 +156,12 @@ def _not_toml(path: Path, source: str, said: str) -> ConfigError:
 
 def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Config:
     """As much of the config as could be understood; worth something only when nothing was noted."""
-    root = Table(findings, (), values, _ROOT_KEYS, _ROOT_LATER)
-    stations = read_stations(root, path.parent, ("site", *root.names("circuit")))
-    site_table = root.table("site", SITE_KEYS, SITE_LATER)
+    root = Table(findings, (), values, _ROOT_KEYS)
+    site_table = root.table("site", SITE_KEYS)
     if "site" not in root:
         root.note("site", "is missing", "add [site] with name, timezone and limit")
+    head = SiteHead("", "", DEFAULT_VOLTAGE_MV) if site_table is None else read_head(site_table)
+    stations = read_stations(root, path.parent, ("site", *root.names("circuit")), head.voltage_mv)
     circuits, used_meters = read_circuits(root, site_table)
     meters = read_meters(root, used_meters)
     production = site_table is not None and site_table.optional("production", flag, False)
@@ -145,8 +171,16 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
     open_platform = None
     if (table := root.table("open_platform", OPEN_PLATFORM_KEYS)) is not None:
         open_platform = read_open_platform(table, stations, path.parent)
-    storage_path, control_socket = _read_places(root, path.parent)
-    head = SiteHead("", "", DEFAULT_VOLTAGE_MV) if site_table is None else read_head(site_table)
+    storage_path, control_socket, rights = _read_places(root, path.parent)
+    grid_limits, inputs = read_grid_limits(root, circuits, stations.evses, head.voltage_mv)
+    batteries, places = read_batteries(root, circuits, meters)
+    tariff = None
+    if (table := root.table("tariff", TARIFF_KEYS)) is not None:
+        tariff = read_tariff(table, path.parent, head.timezone)
+    metrics = None if (table := root.table("metrics", METRICS_KEYS)) is None else read_metrics(table)
+    mqtt = (
+        None if (table := root.table("mqtt", MQTT_KEYS)) is None else read_mqtt(table, path.parent, head.name)
+    )
     site = Site(
         name=head.name,
         timezone=head.timezone,
@@ -156,10 +190,31 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
         meters={m.id: Meter(m.id, m.kind, m.role, m.poll_s, m.stale_after_s) for m in meters},
         vehicles=read_vehicles(root),
         accept_unknown_tokens=accept_unknown_tokens,
+        peak_w=head.peak_w,
+        peak_follows_month=head.peak_follows_month,
+        grid_limits=grid_limits,
+        batteries=batteries,
+        max_imbalance_ma=head.max_imbalance_ma,
     )
+    note_blind_surplus(site, findings)
     if stations.complete and is_tree(circuits, root.names("circuit")):
         note_infeasible(site, findings)
-    return Config(path, site, meters, ocpp, open_platform, storage_path, control_socket, production)
+    return Config(
+        path,
+        site,
+        meters,
+        ocpp,
+        open_platform,
+        storage_path,
+        control_socket,
+        production,
+        tariff=tariff,
+        inputs=inputs,
+        batteries=places,
+        rights=rights,
+        metrics=metrics,
+        mqtt=mqtt,
+    )
 
 
 def _proven(evses: Mapping[EvseId, Evse], ocpp: OcppConfig | None) -> Mapping[EvseId, Evse]:
@@ -174,11 +229,18 @@ def _proven(evses: Mapping[EvseId, Evse], ocpp: OcppConfig | None) -> Mapping[Ev
     }
 
 
-def _read_places(root: Table, base: Path) -> tuple[Path, Path]:
-    """Where the records lie and where the controller can be reached."""
+def _read_places(root: Table, base: Path) -> tuple[Path, Path, Rights]:
+    """Where the records lie, where the controller can be reached, and by whom."""
     storage = root.table("storage", "path")
-    control = root.table("control", "socket")
+    control = root.table("control", "socket operators viewers")
+    rights = DEFAULT
+    if control is not None:
+        operators = control.optional("operators", group, rights.operators)
+        rights = Rights(operators, control.optional("viewers", group, rights.viewers))
+        if rights.operators == EVERYONE:
+            control.note("operators", "everyone may not act", "name a group, and give everyone viewers")
     return (
         DEFAULT_STORAGE if storage is None else storage.optional("path", path_below(base), DEFAULT_STORAGE),
         DEFAULT_SOCKET if control is None else control.optional("socket", socket_path(base), DEFAULT_SOCKET),
+        rights,
     )

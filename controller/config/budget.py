@@ -6,6 +6,8 @@ is not ours, against the limit. Source: DESIGN section 5 rule 2; static feasibil
 
 from __future__ import annotations
 
+from controller.config.budget_beside import below, infeasible_power
+from controller.config.fewest import fewest
 from controller.config.lines import KeyPath
 from controller.config.table import Findings
 from controller.config.types import Budget
@@ -21,9 +23,7 @@ def fallback_budget(site: Site) -> tuple[Budget, ...]:
     Every EVSE counts with its station's fallback, on the grid phases its conductors hang on, in its own
     circuit and in all above.
     """
-    return tuple(
-        _budget(circuit, _per_phase(_evses_below(site, circuit.id))) for circuit in site.circuits.values()
-    )
+    return tuple(_budget(circuit, _per_phase(below(site, circuit.id))) for circuit in site.circuits.values())
 
 
 def note_infeasible(site: Site, findings: Findings) -> None:
@@ -42,6 +42,8 @@ def note_infeasible(site: Site, findings: Findings) -> None:
             f" above the limit of {in_amps(budget.limit_ma[phase])}",
             _cheapest_change(site, budget, phase),
         )
+    for circuit_id, said, change in infeasible_power(site):
+        findings.note(_path(circuit_id, "limit"), said, change)
     for circuit in site.circuits.values():
         _note_lighter_than_children(site, circuit, findings)
 
@@ -67,17 +69,9 @@ def _cheapest_change(site: Site, budget: Budget, phase: int) -> str:
     if any(over_ma[p] > budget.fallbacks_ma[p] for p in range(3)):
         return f"lower assumed_load, or raise {fuse}"
     stations: dict[StationId, list[Evse]] = {}
-    for evse in _evses_below(site, budget.circuit):
+    for evse in below(site, budget.circuit):
         stations.setdefault(evse.station, []).append(evse)
-    draws = sorted(
-        (_per_phase(evses) for evses in stations.values()), key=lambda draw: draw[phase], reverse=True
-    )
-    paused = 0
-    for draw in draws:
-        if max(over_ma) <= 0:
-            break
-        over_ma = [over_ma[p] - draw[p] for p in range(3)]
-        paused += 1
+    paused = fewest([_per_phase(evses) for evses in stations.values()], over_ma)
     many = "1 station" if paused == 1 else f"{paused} stations"
     return f'set fallback = "0 A" on {many} of {budget.circuit}, or raise {fuse}'
 
@@ -97,12 +91,6 @@ def _note_lighter_than_children(site: Site, circuit: Circuit, findings: Findings
                 f'write "{in_amps(children_ma)}" or more',
             )
             return
-
-
-def _evses_below(site: Site, circuit: CircuitId) -> list[Evse]:
-    return [
-        evse for evse in site.evses.values() if any(node.id == circuit for node in site.path(evse.circuit))
-    ]
 
 
 def _per_phase(evses: list[Evse]) -> PerPhase[int]:

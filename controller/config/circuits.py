@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, available_timezones
 
+from controller.config.limits import read_limit
 from controller.config.meter_address import meter_address
 from controller.config.table import Findings, Table
 from controller.config.types import MeterConfig
@@ -23,19 +24,17 @@ from controller.config.values import (
     per_phase,
     phases,
     positive_current_ma,
+    power_w,
     quoted,
     ratio,
     text,
     voltage_mv,
 )
+from controller.core import bimetal
 from controller.core.model import SITE, Circuit, CircuitId, MeterId, MeterRole, PerPhase, each_phase
 
-SITE_KEYS = "name timezone limit voltage meter assumed_load production"
-SITE_LATER = {
-    "max_imbalance": "leave it out; every phase is kept below its own limit",
-    "peak": "leave it out, or lower the limit of the site",
-}
-CIRCUIT_KEYS = "parent limit meter assumed_load"
+SITE_KEYS = "name timezone limit fuse voltage meter assumed_load max_imbalance breaker production peak peak_follows_month"
+CIRCUIT_KEYS = "parent limit fuse meter assumed_load breaker"
 METER_KEYS = "kind address poll stale_after role invert ct_ratio phases"
 
 DEFAULT_VOLTAGE_MV = 230_000
@@ -53,14 +52,26 @@ class SiteHead:
     name: str
     timezone: str
     voltage_mv: int
+    peak_w: int | None = None
+    peak_follows_month: bool = False
+    max_imbalance_ma: int | None = None
 
 
 def read_head(site: Table) -> SiteHead:
     """Name, zone and voltage of the site; empty where missing or wrong (then noted)."""
     name = site.required("name", text, '"Depot Noord"')
-    timezone = site.required("timezone", _timezone, '"Europe/Amsterdam"')
+    timezone = site.required("timezone", zone_name, '"Europe/Amsterdam"')
     voltage = site.optional("voltage", voltage_mv, DEFAULT_VOLTAGE_MV)
-    return SiteHead(name or "", timezone or "", voltage)
+    peak = site.optional("peak", power_w, None)
+    follows = site.optional("peak_follows_month", flag, False)
+    if "peak" in site and "meter" not in site:
+        site.note(
+            "peak", "needs a meter that tells the energy of the quarter hour", "name the meter of the site"
+        )
+    if "peak_follows_month" in site and "peak" not in site:
+        site.note("peak_follows_month", "says how peak is kept, and there is none", 'write peak = "180 kW"')
+    imbalance = site.optional("max_imbalance", positive_current_ma, None)
+    return SiteHead(name or "", timezone or "", voltage, peak, follows, imbalance)
 
 
 def read_circuits(
@@ -85,13 +96,16 @@ def read_circuits(
         if "parent" not in table:
             table.note("parent", "is missing", 'write parent = "site", or the circuit that feeds this one')
         parent = table.refer("parent", "circuit", (SITE, *names))
-        limit = table.required("limit", per_phase(positive_current_ma), '"100 A"')
+        limit, most_w = read_limit(table, '"100 A"')
         assumed = table.optional("assumed_load", per_phase(load_ma), each_phase(0))
         meter = _meter_of(table, circuit, meters, used)
+        breaker = _breaker_of(table)
         if parent is not None:
             parents[circuit] = CircuitId(parent)
         if parent is not None and limit is not None:
-            circuits[circuit] = Circuit(circuit, CircuitId(parent), limit, meter, assumed)
+            circuits[circuit] = Circuit(
+                circuit, CircuitId(parent), limit, meter, assumed, most_w, breaker=breaker
+            )
     for circuit in _note_circles(root.findings, parents):
         circuits.pop(circuit, None)
     return circuits, used
@@ -138,16 +152,17 @@ def read_meters(root: Table, used: Mapping[str, list[CircuitId]]) -> tuple[Meter
 
 
 def _site_circuit(site: Table, meters: Collection[str], used: dict[str, list[CircuitId]]) -> Circuit | None:
-    limit = site.required("limit", per_phase(positive_current_ma), '"250 A"')
+    limit, most_w = read_limit(site, '"250 A"')
     assumed: PerPhase[int] | None = site.optional("assumed_load", per_phase(load_ma), None)
     meter = _meter_of(site, SITE, meters, used)
+    breaker = _breaker_of(site)
     if "meter" not in site and "assumed_load" not in site:
         site.note(
             "assumed_load",
             "is missing, and without a meter nothing else tells the background load",
             'write assumed_load = "60 A", the worst per phase, or name a meter',
         )
-    return None if limit is None else Circuit(SITE, None, limit, meter, assumed)
+    return None if limit is None else Circuit(SITE, None, limit, meter, assumed, most_w, breaker=breaker)
 
 
 def _meter_of(
@@ -163,6 +178,14 @@ def _meter_of(
             "meter", f"meter {quoted(name)} already measures {named_by[0]}", "one meter measures one circuit"
         )
     return MeterId(name)
+
+
+def _breaker_of(table: Table) -> str | None:
+    if "breaker" in table and "meter" not in table:
+        table.note(
+            "breaker", "is for the trip margin, and no meter tells the load", "name a meter, or leave it out"
+        )
+    return table.optional("breaker", one_of(*bimetal.KINDS), None)
 
 
 def _note_circles(findings: Findings, parents: Mapping[CircuitId, CircuitId]) -> set[CircuitId]:
@@ -190,16 +213,14 @@ def _note_circles(findings: Findings, parents: Mapping[CircuitId, CircuitId]) ->
 def _role(table: Table, expected: MeterRole | None, blame_unused: bool) -> MeterRole:
     """The role that follows from the circuit; a `role` in the file must say the same."""
     role = table.optional("role", one_of(*MeterRole), None)
-    if role in (MeterRole.PV, MeterRole.BATTERY, MeterRole.LOAD):
-        table.findings.not_yet(
-            (*table.path, "role"), 'only "grid" and "circuit" are: remove this meter for now'
-        )
-    elif expected is None and blame_unused:
+    if expected is None and role in (MeterRole.PV, MeterRole.BATTERY, MeterRole.LOAD):
+        return MeterRole(role)
+    if expected is None and blame_unused:
         name = table.path[-1]
         table.findings.note(
             table.path,
             "no circuit uses this meter",
-            f'write meter = "{name}" in [site] or in a circuit, or remove it',
+            f'write meter = "{name}" in [site] or in a circuit, role = "pv", "battery" or "load", or remove it',
         )
     elif role is not None and expected is not None and role != expected:
         what = "the site" if expected is MeterRole.GRID else "a circuit"
@@ -233,7 +254,7 @@ def _meter(table: Table, meter: MeterId, role: MeterRole) -> MeterConfig | None:
     )  # fmt: skip
 
 
-def _timezone(value: object) -> str:
+def zone_name(value: object) -> str:
     name = text(value)
     try:
         ZoneInfo(name)

@@ -5,17 +5,24 @@ Owns the words and columns (80 characters, plain text). Shows no secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from controller.config.budget import PHASE_NAMES, fallback_budget
+from controller.config.budget_beside import PowerBudget, alone_told, power_budgets
+from controller.config.grid import described
 from controller.config.meter_address import MeterAddress
+from controller.config.outside import outside
 from controller.config.readings import written
 from controller.config.stations import PERMITS
+from controller.config.tariff import DAYS, uncovered
 from controller.config.types import Budget, Config
-from controller.config.values import in_amps
-from controller.core.model import Circuit, CircuitId, Evse, PerPhase, StationId
+from controller.config.values import in_amps, in_kw
+from controller.config.wording import amount, imbalance_of, limit_of, phases_of, supply_of, wiring
+from controller.core.model import Circuit, CircuitId, Evse, StationId
 from controller.core.readings import changed
+from controller.core.windows import clock
+from controller.rights import EVERYONE, Rights
 
 WIDTH = 80
 
@@ -26,9 +33,12 @@ def describe(config: Config) -> str:
         ("Site", _site(config)),
         ("Circuits", _circuits(config)),
         ("Meters", _meters(config)),
+        ("Grid", described(config)),
         ("Stations", _stations(config)),
         ("Vehicles", _vehicles(config)),
+        ("Tariff", _tariff(config)),
         ("Channels", _channels(config)),
+        ("Seen from outside", outside(config)),
         ("Readings of the Open Platform that differ from the default", _readings(config)),
         ("Fallback budget: every station alone, worst load beside them", _budgets(config)),
     ]
@@ -45,12 +55,19 @@ def _site(config: Config) -> list[str]:
     site = config.site
     return [
         f"{site.name}, {site.timezone}, {site.voltage_mv / 1e3:g} V to neutral",
+        *imbalance_of(site),
         f"unknown id tokens: {'accepted' if site.accept_unknown_tokens else 'rejected'}",
         *_offline(config),
         *_unqualified(config),
         f"storage {config.storage_path}",
         f"control socket {config.control_socket}",
+        *_roles(config.rights),
     ]
+
+
+def _roles(rights: Rights) -> list[str]:
+    looks = "every user of this box" if rights.viewers == EVERYONE else f"group {rights.viewers}"
+    return [f"  act: root and group {rights.operators}; look only: {looks}"]
 
 
 def _offline(config: Config) -> list[str]:
@@ -82,9 +99,10 @@ def _circuits(config: Config) -> list[str]:
         load = (
             "unknown load: all at fallback while blind"
             if assumed is None
-            else f"assumed load {_phases(assumed)}"
+            else f"assumed load {phases_of(assumed)}"
         )
-        rows.append(f"{'  ' * depth}{circuit.id}  {_phases(circuit.limit_ma)}, {meter}, {load}")
+        breaker = f", breaker {circuit.breaker}" if circuit.breaker else ""
+        rows.append(f"{'  ' * depth}{circuit.id}  {limit_of(circuit)}, {meter}, {load}{breaker}")
         waiting += [(depth + 1, child) for child in reversed(children.get(circuit.id, []))]
     return rows
 
@@ -104,7 +122,7 @@ def _meters(config: Config) -> list[str]:
                 address,
                 meter.role,
                 *times,
-                _wiring(meter.phases),
+                wiring(meter.phases),
                 " ".join(scaled + turned),
             ]
         )
@@ -114,14 +132,14 @@ def _meters(config: Config) -> list[str]:
 def _stations(config: Config) -> list[str]:
     rows = [["EVSE", "circuit", "min", "max", "step", "phases", "fallback", "channel"]]
     for evse in config.site.evses.values():
-        amps = [in_amps(milli) for milli in (evse.min_ma, evse.max_ma, evse.step_ma)]
+        amps = [amount(evse, milli) for milli in (evse.min_ma, evse.max_ma)] + [in_amps(evse.step_ma)]
         rows.append(
             [
                 evse.id,
                 evse.circuit,
                 *amps,
-                _wiring(evse.phases),
-                in_amps(evse.fallback_ma),
+                supply_of(evse),
+                amount(evse, evse.fallback_ma),
                 _way(config, evse),
             ]
         )
@@ -142,7 +160,32 @@ def _vehicles(config: Config) -> list[str]:
     for vehicle in config.site.vehicles.values():
         battery = "battery unknown" if vehicle.battery_wh is None else f"{vehicle.battery_wh / 1e3:g} kWh"
         power = "any power" if vehicle.max_power_w is None else f"up to {vehicle.max_power_w / 1e3:g} kW"
-        rows.append(f"{vehicle.id}  {battery}, {power}, id tokens: {len(vehicle.tokens)}")
+        row = f"{vehicle.id}  {battery}, {power}, id tokens: {len(vehicle.tokens)}"
+        if vehicle.lends_w:
+            row += f", lends {vehicle.lends_w / 1e3:g} kW above {vehicle.lends_above_pct} %"
+        rows.append(row + (f", priority {vehicle.priority}" if vehicle.priority else ""))
+    return rows
+
+
+def _tariff(config: Config) -> list[str]:
+    tariff = config.tariff
+    if tariff is None:
+        return []
+    unit, rows = f"{tariff.currency}/kWh", []
+    for band in tariff.bands.bands:
+        days = ", " + " ".join(DAYS[day] for day in band.days) if band.days else ""
+        times = f"{clock(band.from_min)} to {clock(band.until_min)}"
+        rows.append(f"{times}  {band.price_micro / 1e6:g} {unit}{days}")
+    for gap in uncovered(tariff.bands) if tariff.prices is None else ():
+        rows.append(f"no price {gap}: cost unknown there, planned with the mean")
+    for kind, path in (("prices", tariff.prices), ("feed-in", tariff.feed_in_prices)):
+        if path is not None:
+            rows.append(f"{kind} from {path}")
+    if tariff.feed_in is not None:
+        rows.append(f"feed-in  {tariff.feed_in.bands[0].price_micro / 1e6:g} {unit}")
+    if tariff.peak_price_micro:
+        price = tariff.peak_price_micro / 1e6
+        rows.append(f"peak  {price:g} {tariff.currency} per kW of the month's highest quarter hour")
     return rows
 
 
@@ -199,7 +242,13 @@ def _budgets(config: Config) -> list[str]:
     rows = [["circuit", "phase", "limit", "assumed", "fallbacks", "spare"]]
     for budget in fallback_budget(config.site):
         rows += _budget_rows(budget)
-    return _columns(rows)
+    rows += [_power_row(budget) for budget in power_budgets(config.site)]
+    return _columns(rows) + alone_told(config.site)
+
+
+def _power_row(budget: PowerBudget) -> list[str]:
+    watts = (budget.limit_w, budget.assumed_w, budget.fallbacks_w, budget.spare_w)
+    return [budget.circuit, "all", *("unknown" if each is None else in_kw(each) for each in watts)]
 
 
 def _budget_rows(budget: Budget) -> list[list[str]]:
@@ -217,14 +266,6 @@ def _budget_rows(budget: Budget) -> list[list[str]]:
         ]
         for phase in range(1 if alike else 3)
     ]
-
-
-def _phases(amps: PerPhase[int]) -> str:
-    return in_amps(amps.l1) if len(set(amps)) == 1 else " / ".join(in_amps(milli) for milli in amps)
-
-
-def _wiring(phases: Sequence[int]) -> str:
-    return " ".join(PHASE_NAMES[phase] for phase in phases)
 
 
 def _columns(rows: list[list[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""[station.*] and [vehicle.*]: what charges and what is charged.
+"""[station.*]: what charges.
 
 Owns the rules of one station (amps of its EVSEs, its fallback, its channels) and what each channel can
 do with limits (`Link`). A station with both channels is led by OCPP; the other is its companion. Source: INTERFACE
@@ -12,36 +12,24 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.config.circuits import ALL_PHASES
 from controller.config.ocpp import OCPP_LINK_KEYS, read_ocpp_station
+from controller.config.outputs import EVSE_KEYS, Fallback, Output, read_fallback, read_output
 from controller.config.table import Table
 from controller.config.types import CloudStation, OcppStation, OnsiteStation
 from controller.config.values import (
     Wrong,
-    current_ma,
-    energy_wh,
     flag,
-    in_amps,
     one_of,
     one_or_more_of,
-    phases,
-    positive_current_ma,
-    power_w,
     quoted,
     text,
-    texts,
 )
-from controller.core.model import CircuitId, Evse, EvseId, Link, StationId, Vehicle, VehicleId, evse_id
+from controller.core.model import CircuitId, Evse, EvseId, Link, StationId, evse_id
+from controller.core.watts import load_ma
 
 STATION_KEYS = "circuit fallback evse ocpp open_platform"
-EVSE_KEYS = "max min phases current step"
-EVSE_LATER = {"max_power": 'DC outputs come later; give an AC output max = "32 A"'}
 OPEN_PLATFORM_LINK_KEYS = "device_id link autostart serial model permit"
 PERMITS = ("start", "stop", "schedule")  # of sessions that OCPP leads; everything else is the companion's own
-VEHICLE_KEYS = "battery tokens max_power"
-
-DEFAULT_MIN_MA = 6_000  # the lowest current IEC 61851 can signal
-DEFAULT_STEP_MA = 1_000
 
 # A leased profile renewed at half-life; the slack covers the station's clock.
 OCPP_LINK = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
@@ -73,7 +61,6 @@ ONSITE_LINK = Link(
 
 _CHANNELS = {"ocpp": 'listen = "0.0.0.0:8887"', "open_platform": "the customer's consent"}
 _EVSE_NUMBER = re.compile(r"[1-9][0-9]{0,2}")
-_LONGEST_TOKEN = 36  # IdTokenType of OCPP 2.0.1
 _LONGEST_NAME = 128
 
 
@@ -92,8 +79,8 @@ class Stations:
     led: dict[StationId, Table] = field(default_factory=dict)  # by OCPP, and their open_platform table
 
 
-def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Stations:
-    """`circuits`: every id a station may name."""
+def read_stations(root: Table, base: Path, circuits: Collection[str], nominal_mv: int) -> Stations:
+    """`circuits`: every id a station may name. nominal_mv: of the supply, for outputs that are known by their watts."""
     tables = list(root.tables("station", STATION_KEYS))
     stations = Stations(complete=len(tables) == len(root.names("station")))
     owners: dict[tuple[str, str], str] = {}
@@ -118,38 +105,11 @@ def read_stations(root: Table, base: Path, circuits: Collection[str]) -> Station
             table.note("circuit", "is missing", 'name the circuit that feeds this station, or "site"')
         circuit = table.refer("circuit", "circuit", circuits)
         stations.complete &= circuit in circuits
-        fallback_ma = table.required(
-            "fallback", current_ma, '"6 A", what each EVSE may draw alone; "0 A" pauses'
+        fallback = table.required(
+            "fallback", read_fallback, '"6 A", what each EVSE may draw alone; "0 A" pauses'
         )
-        _read_evses(_Box(station, table, circuit, fallback_ma, link, companion, autostart), stations)
+        _read_evses(_Box(station, table, circuit, fallback, nominal_mv, link, companion, autostart), stations)
     return stations
-
-
-def read_vehicles(root: Table) -> dict[VehicleId, Vehicle]:
-    vehicles: dict[VehicleId, Vehicle] = {}
-    owners: dict[str, str] = {}
-    for name, table in root.tables("vehicle", VEHICLE_KEYS):
-        tokens = table.optional("tokens", texts, ())
-        for token in tokens:
-            if len(token) > _LONGEST_TOKEN:
-                table.note(
-                    "tokens", f"{quoted(token)} is longer than {_LONGEST_TOKEN} characters", "check the token"
-                )
-            if token.casefold() in owners:
-                owner = owners[token.casefold()]
-                table.note(
-                    "tokens",
-                    f"{quoted(token)} already belongs to vehicle {quoted(owner)}",
-                    "remove one of them",
-                )
-            owners.setdefault(token.casefold(), name)
-        vehicles[VehicleId(name)] = Vehicle(
-            VehicleId(name),
-            table.optional("battery", energy_wh, None),
-            table.optional("max_power", power_w, None),
-            tokens,
-        )
-    return vehicles
 
 
 # --- channels of one station -------------------------------------------------------------------------------
@@ -230,7 +190,8 @@ class _Box:
     station: StationId
     table: Table
     circuit: str | None
-    fallback_ma: int | None
+    fallback: Fallback | None
+    nominal_mv: int
     link: Link
     companion: str | None
     autostart: bool
@@ -239,7 +200,7 @@ class _Box:
 def _read_evses(box: _Box, stations: Stations) -> None:
     if box.table.lacks("evse"):
         box.table.note("evse", "is missing", 'write evse.1 = { max = "32 A" }')
-    read = [_evse(number, below, box) for number, below in box.table.tables("evse", EVSE_KEYS, EVSE_LATER)]
+    read = [_evse(number, below, box) for number, below in box.table.tables("evse", EVSE_KEYS)]
     for evse in read:
         if evse is not None:
             stations.evses[evse.id] = evse
@@ -251,63 +212,58 @@ def _evse(number: str, table: Table, box: _Box) -> Evse | None:
     if not _EVSE_NUMBER.fullmatch(number):
         table.findings.note(table.path, f"{quoted(number)} is not an EVSE number", "number them 1, 2, 3 ...")
         return None
-    if table.optional("current", one_of("ac", "dc"), "ac") == "dc":
-        table.findings.not_yet(
-            (*table.path, "current"), 'write current = "ac" for an AC output, else remove it'
-        )
+    output = read_output(table, box.nominal_mv)
+    if output is None or box.fallback is None or box.circuit is None:
         return None
-    max_ma = table.required("max", positive_current_ma, '"32 A"')
-    min_ma = table.optional("min", positive_current_ma, DEFAULT_MIN_MA)
-    step_ma = table.optional("step", positive_current_ma, DEFAULT_STEP_MA)
-    wired = table.optional("phases", phases, ALL_PHASES)
-    if max_ma is None:
-        return None
-    if min_ma > max_ma:
-        table.note(
-            "min",
-            f"the minimum of {in_amps(min_ma)} is above the maximum of {in_amps(max_ma)}",
-            f'write min = "{in_amps(max_ma)}" or less, or raise max',
-        )
-        return None
-    if min_ma % step_ma:
-        table.note(
-            "step",
-            f"the minimum of {in_amps(min_ma)} is not a whole number of steps of {in_amps(step_ma)}",
-            f'write min = "{in_amps(-(-min_ma // step_ma) * step_ma)}"',
-        )
-    if (
-        box.fallback_ma is None
-        or box.circuit is None
-        or not _fits(box, box.fallback_ma, number, min_ma, max_ma)
-    ):
+    if output.phase_switching and box.link is not OCPP_LINK:
+        table.note("phase_switching", "the Open Platform has no word for it", "leave it out, or add ocpp")
+    fallback_ma = _fallback_ma(box, box.fallback, number, output)
+    if fallback_ma is None:
         return None
     return Evse(
         id=evse_id(box.station, int(number)),
         station=box.station,
         circuit=CircuitId(box.circuit),
-        max_ma=max_ma,
-        min_ma=min_ma,
-        phases=wired,
-        fallback_ma=box.fallback_ma,
+        max_ma=output.max_ma,
+        min_ma=output.min_ma,
+        phases=output.phases,
+        fallback_ma=fallback_ma,
         link=box.link,
-        step_ma=step_ma,
+        step_ma=output.step_ma,
         autostart=box.autostart,
         companion=box.companion,
+        dc=output.dc,
+        rotation_known=output.rotation_known,
+        surplus=table.optional("surplus", flag, False),
+        phase_switching=output.phase_switching,
     )
 
 
-def _fits(box: _Box, fallback_ma: int, number: str, min_ma: int, max_ma: int) -> bool:
-    """The fallback is a current this EVSE can give, or a pause; noted otherwise."""
-    if fallback_ma > max_ma:
+def _fallback_ma(box: _Box, fallback: Fallback, number: str, output: Output) -> int | None:
+    """A current this EVSE can give, or a pause; None where it is neither, and noted."""
+    low_ma, high_ma, words = output.min_ma, output.max_ma, output.words
+    current_ma = fallback.current_ma
+    if fallback.power_w is not None:
+        if output.dc is None:
+            box.table.note(
+                "fallback",
+                f"is a power, and EVSE {number} is an AC outlet",
+                'write it in amperes, like "6 A"; a DC output beside it takes them too, per phase of its supply',
+            )
+            return None
+        current_ma = load_ma(output.dc, fallback.power_w)
+    if current_ma > high_ma:
         box.table.note(
             "fallback",
-            f"{in_amps(fallback_ma)} is above the maximum of EVSE {number} ({in_amps(max_ma)})",
-            f'write "{in_amps(max_ma)}" or less',
+            f"{words(current_ma)} is above the maximum of EVSE {number} ({words(high_ma)})",
+            f'write "{words(high_ma)}" or less',
         )
-    elif 0 < fallback_ma < min_ma:
+    elif 0 < current_ma < low_ma:
         box.table.note(
             "fallback",
-            f"{in_amps(fallback_ma)} is below the minimum of EVSE {number} ({in_amps(min_ma)}): a pause",
-            f'write "0 A" to pause on purpose, or "{in_amps(min_ma)}" to go on charging',
+            f"{words(current_ma)} is below the minimum of EVSE {number} ({words(low_ma)}): a pause",
+            f'write "0 A" to pause on purpose, or "{words(low_ma)}" to go on charging',
         )
-    return fallback_ma == 0 or min_ma <= fallback_ma <= max_ma
+    else:
+        return current_ma
+    return None

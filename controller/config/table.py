@@ -69,6 +69,11 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def matches(self, key: str, form: re.Pattern[str]) -> bool:
+        """There is a text of this form."""
+        value = self._values.get(key)
+        return isinstance(value, str) and form.fullmatch(value) is not None
+
     def note(self, key: str, text: str, suggestion: str) -> None:
         self.findings.note((*self.path, key), text, suggestion)
 

@@ -7,11 +7,13 @@ Reads nothing. Secrets are kept out of every `repr`, so that a logged config giv
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controller.core.model import CircuitId, MeterId, MeterRole, PerPhase, Site, StationId
 from controller.core.readings import Readings
+from controller.core.tariff import Rates
+from controller.rights import DEFAULT, Rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,40 @@ class MeterConfig:
     ct_ratio: float
     phases: tuple[int, ...]
     transport: str = "tcp"  # or "rtu+tcp", "rtu"
+    baud: int = 9600
+    parity: str = "N"
+    stop_bits: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputConfig:
+    """Where the contact of an external limit is read. `table`: "coil" or "input"; the rest as for a meter."""
+
+    id: str
+    host: str
+    port: int
+    unit: int
+    table: str
+    at: int
+    poll_s: float
+    transport: str = "tcp"
+    baud: int = 9600
+    parity: str = "N"
+    stop_bits: int = 1
+
+    def named(self, name: str, poll_s: float) -> InputConfig:
+        return replace(self, id=name, poll_s=poll_s)
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryConfig:
+    """Where the set-points of a battery are written; as for a meter."""
+
+    id: str
+    host: str
+    port: int
+    unit: int
+    transport: str = "tcp"
     baud: int = 9600
     parity: str = "N"
     stop_bits: int = 1
@@ -143,6 +179,42 @@ class OpenPlatformConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TariffConfig:
+    """What energy costs. `prices`: the file of what we pay, or None; then `bands` has it. `feed_in_prices`: the file of what
+    we get, or None; then `feed_in` has it, if we get anything."""
+
+    currency: str
+    prices: Path | None
+    bands: Rates
+    peak_price_micro: int = 0  # per kW of the month's highest quarter hour
+    feed_in_prices: Path | None = None
+    feed_in: Rates | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    host: str
+    port: int  # 0: the system picks a free one
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """`topic`: what every topic of ours begins with. `ca`: None = the system's. `commands`: what may be ordered."""
+
+    host: str
+    port: int
+    tls: bool
+    topic: str
+    home_assistant: bool
+    username: str | None
+    password: str | None = field(repr=False)
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
+    commands: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     path: Path
     site: Site
@@ -152,6 +224,12 @@ class Config:
     storage_path: Path
     control_socket: Path
     production: bool = False  # no door for compliance tests
+    tariff: TariffConfig | None = None
+    inputs: tuple[InputConfig, ...] = ()
+    batteries: tuple[BatteryConfig, ...] = ()
+    rights: Rights = DEFAULT  # who may look and act at the control socket
+    metrics: MetricsConfig | None = None
+    mqtt: MqttConfig | None = None
 
     @property
     def readings(self) -> Readings:

@@ -18,7 +18,10 @@ from controller.core.model import PerPhase, each_phase
 # Larger than the connection of any depot this controls; "6300 A" is a slipped finger for 630 A.
 HIGHEST_CURRENT_MA = 2_000_000
 
+IN_WATTS = re.compile(r".*[0-9]\s*[kM]?W\s*", re.DOTALL)  # a text that means to be a power
+_PERCENT = re.compile(r"(\d{1,3}) ?%")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,48}")
+_GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _LISTEN = re.compile(r"(?P<host>[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -57,6 +60,10 @@ def shown(value: object) -> str:
 def in_amps(milli: int) -> str:
     """16000 as "16 A"; what it prints can be written in the file again."""
     return f"{milli / 1e3:.3f}".rstrip("0").rstrip(".") + " A"
+
+
+def in_kw(watts: int) -> str:
+    return f"{watts / 1e3:.3f}".rstrip("0").rstrip(".") + " kW"
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
@@ -125,6 +132,14 @@ def identifier(value: object) -> str:
     return word
 
 
+def group(value: object) -> str:
+    """The name of a user group (useradd(8)); whether it exists is seen when somebody comes."""
+    word = text(value)
+    if not _GROUP.fullmatch(word):
+        raise Wrong(f"{quoted(word)} is not the name of a group", 'write it like "depot-operators"')
+    return word
+
+
 # --- quantities --------------------------------------------------------------------------------------------
 
 
@@ -156,11 +171,24 @@ def voltage_mv(value: object) -> int:
 
 
 def power_w(value: object) -> int:
-    return _above_zero(int(_quantity(value, units.parse_power_w, "a power", "22 kW")), value)
+    return _above_zero(power_or_none_w(value), value)
+
+
+def power_or_none_w(value: object) -> int:
+    """ "0 kW" is a power too."""
+    return int(_quantity(value, units.parse_power_w, "a power", "22 kW"))
 
 
 def energy_wh(value: object) -> int:
     return _above_zero(int(_quantity(value, units.parse_energy_wh, "an energy", "94 kWh")), value)
+
+
+def percent(value: object) -> int:
+    """ "60 %" of a battery."""
+    match = _PERCENT.fullmatch(text(value))
+    if match is None or int(match[1]) > 99:
+        raise Wrong(f"{shown(value)} is not a state of charge", 'write "0 %" to "99 %"')
+    return int(match[1])
 
 
 def duration_s(shortest_s: float, longest_s: float) -> Callable[[object], float]:

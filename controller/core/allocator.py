@@ -8,13 +8,16 @@ Two budgets are kept at once. A station's fallback (`floor_ma`) counts on every 
 since the station may draw it without asking; so a grant costs only what it adds above the floor. Where even the
 floors do not fit (a foreign load above what the site was designed for), the resource is *short*: commitments cannot
 be kept there, so grants stay at or below the floor and what is drawn now is what has to fit.
+
+Beside the copper there may be *quotas*: sums over some EVSEs that only grants must keep, whatever stations could do
+alone (the imbalance between phases: a contract, no fuse). They are filled and handed back together with the copper.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.core.grid import Grid
@@ -28,7 +31,10 @@ class Demand:
     """What one EVSE may ask for now.
 
     cap_ma 0 = wants nothing (its floor still counts). `running`: it holds a grant already, so it is admitted before
-    newcomers of its tier. Lower tier and lower rank come first. cap_why names what set the cap.
+    newcomers of its tier. Lower tier and lower rank come first. cap_why names what set the cap. `uses`: the resources
+    that what lies above the floor loads, where that is known to be fewer than the EVSE is wired to. `caps`: all of which
+    cap_ma was the lowest, for explanations. `held`: it may not be paused without need; a running one keeps its minimum
+    before a higher tier fills up. `after`: the lowest comes first among those of one rank.
     """
 
     evse: EvseId
@@ -41,6 +47,19 @@ class Demand:
     weight: int = 1
     running: bool = False
     cap_why: str = "station maximum"
+    uses: tuple[int, ...] | None = None
+    caps: tuple[tuple[int, str], ...] = ()
+    held: bool = False
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What the grants of `members` may sum up to."""
+
+    members: frozenset[EvseId]
+    room_ma: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +72,12 @@ class Grant:
 
 
 class _Room:
-    """What is left on each resource once every floor is paid for; on short resources, what may be drawn at all."""
+    """What is left on each resource once every floor is paid for; on short resources and for quotas, which follow the
+    resources of the grid, what may be drawn at all (`drawn`)."""
 
-    def __init__(self, grid: Grid, room_ma: Sequence[int], demands: Sequence[Demand]) -> None:
+    def __init__(
+        self, grid: Grid, room_ma: Sequence[int], demands: Sequence[Demand], quotas: Sequence[Quota]
+    ) -> None:
         floors = grid.sums((demand.evse, demand.floor_ma) for demand in demands)
         self.short = [floor > left for floor, left in zip(floors, room_ma, strict=True)]
         self.any_short = True in self.short
@@ -63,6 +85,15 @@ class _Room:
             max(0, left) if short else left - floor
             for floor, left, short in zip(floors, room_ma, self.short, strict=True)
         ]
+        self.quotas = quotas
+        self.drawn = self.short + [True] * len(quotas)
+        self.free += [max(0, quota.room_ma) for quota in quotas]
+
+    def name(self, grid: Grid, names: Mapping[int, str], resource: int) -> str:
+        copper = len(self.short)
+        if resource >= copper:
+            return self.quotas[resource - copper].why
+        return names.get(resource) or grid.name(resource)
 
 
 @dataclass(slots=True)
@@ -74,7 +105,7 @@ class _Seat:
     min_ma: int
     cap_ma: int
     cap_why: str
-    short: bool
+    mixed: bool  # some of them count all that is drawn
     current_ma: int = 0
 
     def blocker(self, room: _Room, new_ma: int) -> int | None:
@@ -82,9 +113,9 @@ class _Seat:
         floor, old_ma, free = self.demand.floor_ma, self.current_ma, room.free
         # only what lies above the floor costs; written out because this runs some hundred times per decision
         above = (new_ma - floor if new_ma > floor else 0) - (old_ma - floor if old_ma > floor else 0)
-        if self.short:
+        if self.mixed:
             for r in self.uses:
-                if (new_ma - old_ma if room.short[r] else above) > free[r]:
+                if (new_ma - old_ma if room.drawn[r] else above) > free[r]:
                     return r
         elif above > 0:
             for r in self.uses:
@@ -95,9 +126,9 @@ class _Seat:
     def rise_to(self, room: _Room, new_ma: int) -> None:
         floor, old_ma, free = self.demand.floor_ma, self.current_ma, room.free
         above = (new_ma - floor if new_ma > floor else 0) - (old_ma - floor if old_ma > floor else 0)
-        if self.short:
+        if self.mixed:
             for r in self.uses:
-                free[r] -= new_ma - old_ma if room.short[r] else above
+                free[r] -= new_ma - old_ma if room.drawn[r] else above
         elif above:
             for r in self.uses:
                 free[r] -= above
@@ -105,14 +136,19 @@ class _Seat:
 
 
 def allocate(
-    grid: Grid, demands: Sequence[Demand], room_ma: Sequence[int], names: Mapping[int, str] = NO_NAMES
+    grid: Grid,
+    demands: Sequence[Demand],
+    room_ma: Sequence[int],
+    names: Mapping[int, str] = NO_NAMES,
+    quotas: Sequence[Quota] = (),
 ) -> dict[EvseId, Grant]:
     """Grants for every demand. `room_ma` per resource of the grid: limit minus background minus everything that
     is not in `demands` (stations out of reach). `names`: of the resources that something else than the circuit's limit
     narrows. Independent of the order of `demands`. Cost O((n + m) n d)."""
-    room = _Room(grid, room_ma, demands)
+    room = _Room(grid, room_ma, demands, quotas)
     seats = [_seat(grid, room, demand, names) for demand in demands]
-    order = sorted(seats, key=lambda s: (s.demand.tier, not s.demand.running, s.demand.rank, s.demand.evse))
+    order = sorted(seats, key=_place)
+    _keep_held(room, order)
     grants = {}
     start = 0
     while start < len(order):
@@ -121,7 +157,7 @@ def allocate(
         while stop < len(order) and order[stop].demand.tier == tier:
             stop += 1
         members = order[start:stop]
-        admitted = [seat for seat in members if _admit(room, seat)]
+        admitted = [seat for seat in members if seat.current_ma or _admit(room, seat)]
         _fill(room, admitted)
         _quantise(room, admitted)
         for seat in members:
@@ -133,14 +169,33 @@ def allocate(
 
 
 def _seat(grid: Grid, room: _Room, demand: Demand, names: Mapping[int, str]) -> _Seat:
-    uses = grid.uses[demand.evse]
+    uses = grid.uses[demand.evse] if demand.uses is None else demand.uses
     step = demand.step_ma
     short = room.any_short and any(room.short[r] for r in uses)
     cap, why = demand.cap_ma, demand.cap_why
     if short and demand.floor_ma < cap:
         bound_by = next((names[r] for r in uses if room.short[r] and r in names), None)
         cap, why = demand.floor_ma, bound_by or "fallback: more load than the site was designed for"
-    return _Seat(demand, uses, -(-demand.min_ma // step) * step, cap - cap % step, why, short)
+    shared: tuple[int, ...] = ()
+    if room.quotas:
+        shared = tuple(n for n, q in enumerate(room.quotas, len(room.short)) if demand.evse in q.members)
+    least = -(-demand.min_ma // step) * step
+    return _Seat(demand, uses + shared, least, cap - cap % step, why, short or bool(shared))
+
+
+def _place(seat: _Seat) -> tuple[int, bool, float, int, EvseId]:
+    demand = seat.demand
+    return demand.tier, not demand.running, demand.rank, demand.after, demand.evse
+
+
+def _keep_held(room: _Room, order: Sequence[_Seat]) -> None:
+    """Minima of those that may not be paused; of the tiers above them, those that run go first as ever."""
+    last = max((seat.demand.tier for seat in order if seat.demand.held), default=None)
+    if last is None:
+        return
+    for seat in order:
+        if seat.demand.held or (seat.demand.running and seat.demand.tier < last):
+            _admit(room, seat)
 
 
 def _admit(room: _Room, seat: _Seat) -> bool:
@@ -161,18 +216,19 @@ def _fill(room: _Room, seats: Sequence[_Seat]) -> None:
     free = [scale * left for left in room.free]
     slope = [0] * len(free)
     users: dict[int, list[int]] = {}
-    paying: list[tuple[int, ...]] = []
-    points: list[tuple[int, int, int]] = []  # level, 0 = begins to cost / 1 = at its cap, seat
+    paying: dict[int, list[int]] = {}
+    # level, 0 = begins to cost / 1 = leaves its floor / 2 = at its cap, seat
+    points: list[tuple[int, int, int]] = []
     for number, seat in enumerate(seats):
-        start_ma = seat.min_ma if seat.short else max(seat.min_ma, seat.demand.floor_ma)
-        paying.append(tuple(r for r in seat.uses if room.short[r]) if seat.short else seat.uses)
+        above_ma = max(seat.min_ma, seat.demand.floor_ma)
+        start_ma = seat.min_ma if seat.mixed else above_ma
         if start_ma >= seat.cap_ma:
             seat.rise_to(room, seat.cap_ma)
             continue
         unit = scale // seat.demand.weight
-        points += [(start_ma * unit, 0, number), (seat.cap_ma * unit, 1, number)]
-        for r in paying[number]:
-            users.setdefault(r, []).append(number)
+        points += [(start_ma * unit, 0, number), (seat.cap_ma * unit, 2, number)]
+        if seat.mixed and above_ma < seat.cap_ma:
+            points.append((above_ma * unit, 1, number))
     level = 0
     active: set[int] = set()
 
@@ -182,6 +238,13 @@ def _fill(room: _Room, seats: Sequence[_Seat]) -> None:
         seat.rise_to(room, min(seat.cap_ma, level * seat.demand.weight // scale))
         for r in paying[number]:
             slope[r] -= seat.demand.weight
+
+    def charge(number: int, resources: Iterable[int]) -> None:
+        """From here on the seat's rise costs these too."""
+        for r in resources:
+            slope[r] += seats[number].demand.weight
+            users.setdefault(r, []).append(number)
+            paying[number].append(r)
 
     def climb(goal: int, until: int) -> None:
         """Raise the level to `goal`, settling whoever meets a full resource; stops early once `until` has settled."""
@@ -202,11 +265,16 @@ def _fill(room: _Room, seats: Sequence[_Seat]) -> None:
         if kind == 0:
             climb(point, -1)
             active.add(number)
-            for r in paying[number]:
-                slope[r] += seats[number].demand.weight
+            paying[number] = []
+            seat = seats[number]
+            charge(number, [r for r in seat.uses if room.drawn[r]] if seat.mixed else seat.uses)
         elif number in active:
             climb(point, number)
-            if number in active:
+            if number not in active:
+                continue
+            if kind == 1:
+                charge(number, [r for r in seats[number].uses if not room.drawn[r]])
+            else:
                 settle(number)
 
 
@@ -238,4 +306,4 @@ def _bound(grid: Grid, room: _Room, seat: _Seat, names: Mapping[int, str]) -> st
         return seat.cap_why
     wanted = seat.current_ma + seat.demand.step_ma if seat.current_ma else seat.min_ma
     blocker = seat.blocker(room, wanted)
-    return seat.cap_why if blocker is None else names.get(blocker) or grid.name(blocker)
+    return seat.cap_why if blocker is None else room.name(grid, names, blocker)

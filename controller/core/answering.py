@@ -22,14 +22,19 @@ def answered(
             orders.sent(event.command, now)
             return NOTHING
         case ev.CommandAccepted():
+            state.heard.append(("accepted", event.command, now.mono_s))
             commitments.accepted(event.command, now.mono_s)
             orders.accepted(event.command, now)
             state.campaigns.accepted(event.command, now)
             lists.accepted(event.command)
             state.stored.accepted(event.command)
+            state.batteries.accepted(event.command)
             discharge.accepted(state, event.command)
         case ev.CommandRefused():
+            state.heard.append(("refused", event.command, now.mono_s))
+            state.switching.refused(commitments, event.command)
             commitments.refused(event.command, now.mono_s)
+            state.batteries.refused(event.command, now.mono_s)
             orders.refused(event.command, event.reason, now)
             lists.refused(event.command)
             state.stored.failed(event.command, event.reason)
@@ -37,12 +42,16 @@ def answered(
             told = state.campaigns.refused(event.command, event.reason, now)
             return Applied(tuple(told), urgent=True)
         case ev.CommandLost():
+            state.heard.append(("lost", event.command, now.mono_s))
             commitments.lost(event.command, now.mono_s)
+            state.batteries.lost(event.command, now.mono_s)
             orders.lost(event.command, event.reason, now)
             lists.lost(event.command)
             state.stored.failed(event.command, f"no answer: {event.reason}")
         case ev.CommandReplaced():
+            state.heard.append(("replaced", event.command, now.mono_s))
             commitments.replaced(event.command)
+            state.batteries.replaced(event.command)
             lists.lost(event.command)
             state.stored.failed(event.command, "replaced")
             discharge.refused(state, event.command, now.mono_s)

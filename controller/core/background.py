@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from controller.core.model import Circuit, PerPhase
+from controller.core.model import Circuit, PerPhase, each_phase
 
 FAST_S = 3.0
 SLOW_S = 30.0
@@ -29,6 +29,7 @@ RAMP_END_S = 30.0
 BLIND_S = 60.0
 GOOD_AGAIN = 10  # readings in a row before a blind circuit is believed again
 RECENT_MARGIN_PCT = 10
+NONE_MA = each_phase(0)
 
 
 class Sight(IntEnum):
@@ -46,6 +47,7 @@ class Bounds:
 
     least_ma: PerPhase[int]
     most_ma: PerPhase[int]
+    unseen_ma: PerPhase[int] = NONE_MA  # of the least: what was told to go and no sample shows yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,17 @@ class _PhaseTrack:
     estimates: deque[tuple[float, int]] = field(default_factory=deque)
     uppers: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def fold(self, now_s: float, total_ma: int, least_ma: int, most_ma: int, limit_ma: int) -> None:
-        upper, lower = total_ma - least_ma, total_ma - most_ma
-        self.uppers.append((now_s, upper))
+    def fold(self, now_s: float, total_ma: int, bounds: Bounds, phase: int, limit_ma: int) -> None:
+        upper, lower = total_ma - bounds.least_ma[phase], total_ma - bounds.most_ma[phase]
+        surely = upper + bounds.unseen_ma[phase]
+        self.uppers.append((now_s, surely))
         while self.uppers[0][0] < now_s - EVIDENCE_S:
             self.uppers.popleft()
         if self.estimate_ma is None or total_ma > limit_ma:
             estimate = upper
         else:
             believed = min(value for _, value in self.uppers)
-            estimate = max(lower, believed, min(self.estimate_ma, upper))
+            estimate = max(lower, believed, min(self.estimate_ma, surely))
         self.estimate_ma = estimate
         self.estimates.append((now_s, estimate))
         while self.estimates[0][0] < now_s - SLOW_S:
@@ -110,9 +113,7 @@ class Background:
         for phase, track in enumerate(self._tracks):
             total = current_ma[phase]
             assert total is not None
-            track.fold(
-                taken_s, total, bounds.least_ma[phase], bounds.most_ma[phase], self._circuit.limit_ma[phase]
-            )
+            track.fold(taken_s, total, bounds, phase, self._circuit.limit_ma[phase])
 
     @property
     def good(self) -> int:
@@ -125,6 +126,17 @@ class Background:
     def estimate_ma(self) -> PerPhase[int | None]:
         """The present estimate, for people."""
         first, second, third = (track.estimate_ma for track in self._tracks)
+        return PerPhase(first, second, third)
+
+    def least_ma(self, now_s: float) -> PerPhase[int]:
+        """The lowest estimate of the last half minute; 0 where there is none."""
+        first, second, third = (
+            min(
+                (value for at, value in track.estimates if at >= now_s - SLOW_S),
+                default=track.estimate_ma or 0,
+            )
+            for track in self._tracks
+        )
         return PerPhase(first, second, third)
 
     def assumed(self, now_s: float) -> Assumed:

@@ -6,10 +6,11 @@ Owns nothing that decides; `depot` asks it once per step.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from controller.core.background import Background, Bounds
+from controller.core.background import HOLD_S, Background, Bounds
+from controller.core.bimetal import Bimetal
 from controller.core.commitments import Commitments
 from controller.core.events import (
     AccessRefused,
@@ -34,9 +35,12 @@ from controller.core.model import (
     Quality,
     Site,
     StationId,
+    each_phase,
     family_of,
 )
+from controller.core.plausible import Fault
 from controller.core.trouble import Trouble
+from controller.core.witness import Witnesses, told
 
 SAMPLE_FRESH_S = 30.0
 UNKNOWN: PerPhase[int | None] = PerPhase(None, None, None)
@@ -46,11 +50,26 @@ RECENT_S = 10.0
 
 
 def to_grid(evse: Evse, conductors: PerPhase[int | None]) -> PerPhase[int | None]:
-    """Conductor currents as grid-phase currents. Phases the EVSE is not wired to carry 0; unreported stays None."""
+    """Conductor currents as grid-phase currents. Phases the EVSE is not wired to carry 0; unreported stays None. Where
+    nobody knows the rotation, each may carry what the highest conductor does (`least_on_grid` is the other bound)."""
+    if not evse.rotation_known:
+        return each_phase(highest_ma(conductors))
     values: list[int | None] = [0, 0, 0]
     for conductor, phase in enumerate(evse.phases):
         values[phase] = conductors[conductor]
     return PerPhase(*values)
+
+
+def least_on_grid(
+    evse: Evse, current_ma: PerPhase[int | None], conductors: PerPhase[int | None]
+) -> PerPhase[int | None]:
+    """What surely flows on each phase. `current_ma`: as `to_grid` gives it."""
+    if evse.rotation_known:
+        return current_ma
+    known = [value for value in conductors if value is not None]
+    if not known:
+        return UNKNOWN
+    return each_phase(min(known) if len(known) == 3 else min(0, *known))
 
 
 def highest_ma(current_ma: PerPhase[int | None]) -> int | None:
@@ -169,6 +188,7 @@ class Belief:
         }
         self.meters: dict[MeterId, MeterBelief] = {meter: MeterBelief() for meter in site.meters}
         self.channels: dict[str, ChannelChanged] = {}
+        self.books: dict[str, str] = {}  # trouble with our own files, by source
         self.refused: dict[tuple[str, str], tuple[AccessRefused, float]] = {}
         self.faults: dict[tuple[StationId, EvseId | None, str], str] = {}  # running ones, with their text
         self.trouble = Trouble()
@@ -177,6 +197,10 @@ class Belief:
             for circuit in site.circuits.values()
             if circuit.meter is not None
         }
+        self.bimetals: dict[CircuitId, Bimetal] = {
+            circuit: Bimetal(site.circuits[circuit]) for circuit in self.backgrounds
+        }
+        self.witnesses = Witnesses({c.meter: grid.below[c.id] for c in site.circuits.values() if c.meter})
         self._circuits_of: Mapping[MeterId, tuple[CircuitId, ...]] = {
             meter: tuple(c.id for c in site.circuits.values() if c.meter == meter) for meter in site.meters
         }
@@ -204,15 +228,29 @@ class Belief:
         meter = self.meters.get(fact.meter)
         if meter is None or (meter.reading is not None and fact.taken_s <= meter.reading.taken_s):
             return 0
+        was_nonsense = meter.failed == "nonsense"
+        doubt = self.witnesses.objection(fact.meter, fact.taken_s, fact.current_ma, was_nonsense)
+        if doubt is not None:
+            kind = "stuck" if doubt.fault is Fault.FROZEN else "nonsense"
+            self.meter_failed(MeterFailed(fact.meter, kind, told(doubt)))
+            return 0
         before = fact if meter.reading is None else meter.reading
         meter.reading, meter.error, meter.failed = fact, None, None
         for circuit in self._circuits_of[fact.meter]:
+            if None not in fact.current_ma:
+                self.bimetals[circuit].fold(fact.taken_s, [current or 0 for current in fact.current_ma])
             self.backgrounds[circuit].fold(
                 fact.taken_s, fact.current_ma, self._bounds(circuit, fact.taken_s, commitments)
             )
         return max(
             (new or 0) - (old or 0) for new, old in zip(fact.current_ma, before.current_ma, strict=True)
         )
+
+    def unmeasured(self, circuit: CircuitId, worst_ma: Sequence[int], now_s: float) -> None:
+        """What the circuit may carry by now, for its bimetal; its meter knows better while it speaks."""
+        age_s = self.backgrounds[circuit].age_s(now_s)
+        if age_s is not None and age_s > HOLD_S:
+            self.bimetals[circuit].fold(now_s, worst_ma)
 
     def meter_failed(self, fact: MeterFailed) -> None:
         if (meter := self.meters.get(fact.meter)) is not None:
@@ -237,11 +275,14 @@ class Belief:
         if not station.leads(fact.channel):
             self._forget_beside(fact.station)
         else:
-            self._forget_offers(fact.station)
+            self._forget_told(fact.station)
 
-    def _forget_offers(self, station: StationId) -> None:
+    def _forget_told(self, station: StationId) -> None:
+        """What its leading channel offered and measured: that one is gone, or begins anew."""
         for evse in self.evses.values():
             evse.offers_discharge = evse.offers_discharge and evse.evse.station != station
+            if evse.evse.station == station:
+                self.witnesses.forget(evse.evse.id)
 
     def booted(self, fact: StationBooted) -> bool:
         """Whether this is who the station is: a companion's word counts until the leading channel has said it."""
@@ -253,7 +294,7 @@ class Belief:
         station.identity = " ".join(part for part in (fact.vendor, fact.model, fact.firmware) if part)
         station.firmware, station.booted_by = fact.firmware, fact.channel
         if station.leads(fact.channel):
-            self._forget_offers(fact.station)
+            self._forget_told(fact.station)
         return True
 
     def status(self, fact: StatusChanged, now_s: float) -> None:
@@ -262,6 +303,7 @@ class Belief:
             return
         if fact.state is EvseState.AVAILABLE and evse.state is not EvseState.AVAILABLE:
             evse.wished = False  # the vehicle left
+            self.witnesses.sample(evse.evse, now_s, each_phase(0))
         elif fact.state is EvseState.PREPARING and evse.state in (
             EvseState.AVAILABLE,
             EvseState.UNAVAILABLE,
@@ -308,13 +350,16 @@ class Belief:
             return None
         current_ma = to_grid(evse.evse, fact.current_ma)
         highest = highest_ma(current_ma)
-        if evse.beside.feeds_back(fact.taken_s):  # the companion sees more of that; this remains evidence
-            _remember(evse, fact.taken_s, current_ma)
+        feeds_back = evse.beside.feeds_back(fact.taken_s)
+        least_ma = least_on_grid(evse.evse, current_ma, fact.current_ma)
+        self.witnesses.sample(evse.evse, fact.taken_s, UNKNOWN if feeds_back else least_ma)
+        if feeds_back:  # the companion sees more of that; this remains evidence
+            _remember(evse, fact.taken_s, least_ma)
             return highest
         if evse.sample is not None and fact.taken_s < evse.sample.taken_s:
             return None
         evse.see(fact, current_ma)
-        _remember(evse, fact.taken_s, current_ma)
+        _remember(evse, fact.taken_s, least_ma)
         return highest
 
     def sample_beside(self, fact: EvseSample) -> int | None:
@@ -327,7 +372,7 @@ class Belief:
         current_ma = to_grid(evse.evse, fact.current_ma)
         if beside.feeds_back(fact.taken_s):
             evse.see(fact, current_ma)
-            _remember(evse, fact.taken_s, current_ma)
+            _remember(evse, fact.taken_s, least_on_grid(evse.evse, current_ma, fact.current_ma))
         return highest_ma(current_ma)
 
     def _note_fault(self, station: StationId, said: str, now_s: float) -> None:
@@ -361,16 +406,22 @@ class Belief:
 
     def _bounds(self, circuit: CircuitId, now_s: float, commitments: Commitments) -> Bounds:
         """What our EVSEs below the circuit drew at least of late, and may draw at most right now."""
-        least, most, since_s = [0, 0, 0], [0, 0, 0], now_s - RECENT_S
+        least, most, gone, since_s = [0, 0, 0], [0, 0, 0], [0, 0, 0], now_s - RECENT_S
         for evse_id in self._grid.below[circuit]:
             belief = self.evses[evse_id]
-            allowed = commitments.accounts[evse_id].allowed_ma(now_s)
+            account = commitments.accounts[evse_id]
+            allowed = account.allowed_ma(now_s)
+            unseen = account.unseen_ma(belief.recent[-1][0], now_s) if belief.recent else None
             feeds = belief.may_feed_back(now_s)
             recent = (
                 [current for at, current in belief.recent if at >= since_s] if belief.fresh(now_s) else []
             )
+            elsewhere = allowed  # than on its first conductor
+            if belief.evse.phase_switching and account.one_phase(now_s):
+                elsewhere = min(allowed, account.floor_ma())
             for phase in belief.evse.phases:
-                low, high, gaps = None, allowed, False
+                high = allowed if phase == belief.evse.phases[0] else elsewhere
+                low, gaps = None, False
                 for current in recent:
                     value = current[phase]
                     if value is None:
@@ -382,7 +433,8 @@ class Belief:
                         high = value
                 if low is not None and not gaps:
                     least[phase] += low  # below zero while a vehicle feeds back
+                    gone[phase] += 0 if unseen is None else max(0, low - unseen)
                 elif feeds:  # unseen: whatever it relieves the meter of must not look like room
                     least[phase] -= belief.evse.max_ma
                 most[phase] += high
-        return Bounds(PerPhase(*least), PerPhase(*most))
+        return Bounds(PerPhase(*least), PerPhase(*most), PerPhase(*gone))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from controller.core import charge_told
 from controller.core.commands import Entry, StationSaved
 from controller.core.events import (
     Event,
@@ -72,4 +73,6 @@ def _sampled(state: State, event: EvseSample, now: Moment) -> tuple[Entry, ...]:
     if highest_ma is not None and settled and state.belief.evses[event.evse].beside.fresh(now.mono_s):
         state.commitments.measured(event.evse, highest_ma, now.mono_s)
     # its register is another one than the transaction counts with
-    return tuple(state.sessions.sample(replace(event, register_wh=None), now))
+    entries = state.sessions.sample(replace(event, register_wh=None), now)
+    charge_told.sampled(state, event)
+    return tuple(entries)

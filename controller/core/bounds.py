@@ -11,8 +11,13 @@ from dataclasses import dataclass
 
 from controller.core.background import Assumed
 from controller.core.grid import Grid
-from controller.core.model import CircuitId, Moment, PerPhase
+from controller.core.model import SITE, CircuitId, Moment, PerPhase
+from controller.core.peak import Peak
+from controller.core.power import idle_floors_ma, per_phase_ma, voltage_mv
+from controller.core.power_limit import kw_limits
 from controller.core.state import State
+
+PEAK = "quarter-hour peak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,34 @@ class Bound:
 
 def bounds(state: State, assumed: Mapping[CircuitId, Assumed], now: Moment) -> tuple[Bound, ...]:
     """All that hold now. `assumed`: the load that is not ours, per circuit with a meter."""
-    return ()
+    found = [Bound(*each) for each in kw_limits(state, assumed, now)]
+    if state.peak is not None:
+        found.append(_peak(state, state.peak, assumed[SITE], now))
+    for limit in state.inputs.holding(now.mono_s):
+        found.append(
+            powered(state, limit.circuit, limit.power_w, limit.power_w, f"grid limit {limit.id}", now)
+        )
+    return tuple(found)
+
+
+def _peak(state: State, peak: Peak, load: Assumed, now: Moment) -> Bound:
+    volts_mv = voltage_mv(state, now)
+    fast_w, slow_w = (sum(each) * volts_mv // 1_000_000 for each in (load.lower_ma, load.raise_ma))
+    lower_w, raise_w = peak.rooms_w(fast_w, slow_w, now)
+    return powered(state, SITE, lower_w, raise_w, PEAK, now)
+
+
+def powered(state: State, circuit: CircuitId, lower_w: int, raise_w: int, why: str, now: Moment) -> Bound:
+    """A power that the EVSEs below the circuit may take together."""
+    volts_mv, idle = voltage_mv(state, now), idle_floors_ma(state, circuit, now)
+    lower = per_phase_ma(state, circuit, lower_w, volts_mv)
+    rising = lower if raise_w == lower_w else per_phase_ma(state, circuit, raise_w, volts_mv)
+    return Bound(
+        circuit,
+        PerPhase(*(room + floor for room, floor in zip(lower, idle, strict=True))),
+        PerPhase(*(room + floor for room, floor in zip(rising, idle, strict=True))),
+        why,
+    )
 
 
 def bounded(

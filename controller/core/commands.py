@@ -15,6 +15,7 @@ from controller.core.model import (
     StationId,
     VehicleId,
 )
+from controller.core.roster import RosterEntry
 
 # --- commands -------------------------------------------------------------------------------------------------
 
@@ -24,7 +25,7 @@ class SetLimit:
     """Allow at most `limit_ma` per phase for `lease_s`; after that the station is at its fallback by itself.
 
     `transaction` names the running transaction where there is one. `raises` says that the ceiling in the ledger
-    must be committed before this leaves the box.
+    must be committed before this leaves the box. phases: 1 = on the first conductor alone, None = as wired.
     """
 
     id: str
@@ -34,6 +35,7 @@ class SetLimit:
     lease_s: float
     transaction: str | None = None
     raises: bool = False
+    phases: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,19 @@ class StoreTokens:
 
 Steering = SetLimit | StartCharging | StopCharging | StartDischarge  # moves energy: drivers hurry
 Care = StoreSchedule | DropSchedule | UpgradeFirmware | StoreTokens  # in its own time
-Command = Steering | Care
+Command = Steering | Care  # for stations
+
+
+@dataclass(frozen=True, slots=True)
+class SetBattery:
+    """Have a stationary battery charge at `power_w`, negative: discharge, for `lease_s`; after that it is on its own."""
+
+    id: str
+    battery: str
+    channel: str
+    power_w: int
+    lease_s: float
+
 
 # --- ledger entries -------------------------------------------------------------------------------------------
 
@@ -138,6 +152,9 @@ class SessionSaved:
     marks: tuple[
         str, ...
     ]  # anything inferred: "start-inferred", "offline", "register-reset", "orphan-stop" ...
+    cost_micro: int | None = None  # millionths of `currency`; None = unknown, or no tariff
+    currency: str | None = None
+    counted: datetime | None = None  # up to when the energy has been priced
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +197,10 @@ class AlarmSaved:
     text: str
     since: datetime
     cleared: datetime | None
+    acked_by: str | None = None
+    acked: datetime | None = None
+    incident: str = ""
+    over: bool = False  # it calls nobody any more; a restart need not know it
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +278,69 @@ class TokenForgotten:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class InputSaved:
+    """The contact of an external limit changed."""
+
+    input: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeakSaved:
+    """At the start of a quarter hour: the highest one of the month so far, and the site meter's register then."""
+
+    month: str  # "2026-11", on the site's calendar
+    highest_w: int
+    window: datetime
+    register_wh: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RosterSaved:
+    """The whole roster."""
+
+    entries: tuple[RosterEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SocSaved:
+    """A state of charge that was told when the session had got `energy_wh`; one per EVSE."""
+
+    evse: EvseId
+    session: str
+    soc: int
+    energy_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaySaved:
+    """What a finished session showed beside its energy. None: not seen. announced: the departure somebody had told."""
+
+    session: str
+    phases: int | None
+    most_ma: int | None
+    announced: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HushSaved:
+    """Alarms of this kind and source are shelved until then; kind "": the source is out of service until it is lifted."""
+
+    kind: str
+    source: str
+    by: str
+    reason: str
+    since: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HushLifted:
+    kind: str
+    source: str
+
+
 Entry = (
     SessionSaved
     | CeilingSaved
@@ -273,4 +357,11 @@ Entry = (
     | QualificationSaved
     | OrderedSaved
     | FlexSaved
+    | PeakSaved
+    | InputSaved
+    | RosterSaved
+    | SocSaved
+    | StaySaved
+    | HushSaved
+    | HushLifted
 )

@@ -12,15 +12,19 @@ hold for their lease and slack (160 s to 17 min) and for as long as a decrease t
 the discharge can be trusted for no time at all: a plug, a relay or the vehicle ends it without a word, within a second.
 So a discharging EVSE counts at what it may draw once it charges again (its floor, or a lease not yet over), never
 below; what it feeds back is only kept apart from the building's load (`belief`, `background`).
+
+A limit for one phase (`phases` 1: the first conductor's) is trusted as any limit is. While all that may be in force above
+the floor is of that kind, nothing above the floor counts on the other phases; the floor always does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.core.model import Evse, EvseId, Site
 
 OVERDRAW_MA = 1000  # a vehicle this much above its limit is booked at what it draws
+OVERDRAW_PCT = 2  # what regulates a hundred amps does so in per cent
 OVERDRAW_HOLD_S = 60.0
 STUBBORN = 2  # limits in a row not accepted: its current is not ours to move for now
 
@@ -34,6 +38,7 @@ class Hold:
     until_s: float
     firm: bool
     sent_s: float = float("-inf")
+    phases: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Sent:
     limit_ma: int
     sent_s: float
     until_s: float
+    phases: int | None = None
 
 
 @dataclass(slots=True)
@@ -63,16 +69,22 @@ class Account:
     refusals: int = 0
     proven: bool = False  # a person saw it fall to its fallback, with this firmware
     alone: bool = True  # nothing was acknowledged since its link came up
+    accepted_phases: int | None = None
+    switched_s: float = float("-inf")  # when it first said yes to these
 
     def floor_ma(self) -> int:
         """What it does alone. While it answers us a fallback that it has only promised counts too: what it makes of it
         then is measured."""
         doubtful = self.evse.link.needs_proof and self.alone and not self.proven
-        return self.evse.max_ma if self.fallback_ma is None or doubtful else self.fallback_ma
+        return self.evse.max_ma if doubtful else self.heard_floor_ma()
+
+    def heard_floor_ma(self) -> int:
+        """What it does alone as soon as it has answered: the doubt ends then, so a limit has to fit without it."""
+        return self.evse.max_ma if self.fallback_ma is None else self.fallback_ma
 
     def firm_ma(self, now_s: float) -> int:
         """The part of the commitment that no command of ours can lower now."""
-        worst = max(self.floor_ma(), self._overdraw(now_s))
+        worst = max(self.floor_ma(), self.overdrawn_ma(now_s))
         if self.refusals >= STUBBORN:  # it keeps what it has until its lease ends: others must make room
             worst = max(worst, self.accepted_now_ma(now_s) or 0)
         for hold in self.holds:
@@ -81,7 +93,7 @@ class Account:
         return worst
 
     def commitment_ma(self, now_s: float) -> int:
-        return max(self._promised(now_s), self._overdraw(now_s))
+        return max(self._promised(now_s), self.overdrawn_ma(now_s))
 
     def allowed_ma(self, now_s: float) -> int:
         """The most it should draw right now: its accepted limit when that is certain, else the worst promised."""
@@ -102,6 +114,14 @@ class Account:
                 worst = max(worst, hold.current_ma)
         return worst
 
+    def unseen_ma(self, sampled_s: float, now_s: float) -> int | None:
+        """What it may have come down to since that sample, if it was told anything that late; None: look at the sample."""
+        if sampled_s >= self.wrote_s + self.evse.link.settle_s or self.overdraw_until_s > now_s:
+            return None
+        accepted = self.accepted_now_ma(now_s)
+        told = self.heard_floor_ma() if accepted is None else accepted
+        return min(told, *(sent.limit_ma for sent in self.sent)) if self.sent else told
+
     def accepted_now_ma(self, now_s: float) -> int | None:
         return self.accepted_ma if self.accepted_until_s > now_s else None
 
@@ -111,12 +131,32 @@ class Account:
             return None
         return max(0.0, self.accepted_until_s - self.evse.link.lease_slack_s - now_s)
 
-    def settle(self, before_ma: int, after_ma: int, now_s: float) -> None:
+    def settle(self, before_ma: int, after_ma: int, now_s: float, phases: int | None = None) -> None:
         """What was allowed before may still be drawn for a while."""
         if before_ma > after_ma:
-            self.holds.append(Hold(before_ma, now_s + self.evse.link.settle_s, firm=False))
+            self.holds.append(Hold(before_ma, now_s + self.evse.link.settle_s, firm=False, phases=phases))
 
-    def _overdraw(self, now_s: float) -> int:
+    def live(self, now_s: float) -> list[tuple[int, int | None]]:
+        """Every limit that may be in force: the current, and on how many phases."""
+        found = [(sent.limit_ma, sent.phases) for sent in self.sent if sent.until_s > now_s]
+        found += [(hold.current_ma, hold.phases) for hold in self.holds if hold.until_s > now_s]
+        if self.accepted_ma is not None and self.accepted_until_s > now_s:
+            found.append((self.accepted_ma, self.accepted_phases))
+        return found
+
+    def one_phase(self, now_s: float) -> bool:
+        """Whether all that may be drawn above the floor surely flows on the first conductor."""
+        floor_ma = self.floor_ma()
+        above = [phases for current_ma, phases in self.live(now_s) if current_ma > floor_ma]
+        return bool(above) and None not in above and self.overdrawn_ma(now_s) <= floor_ma
+
+    def distrust_phases(self) -> None:
+        """It does not switch: whatever was said of one phase counts on all of them."""
+        self.accepted_phases = None
+        self.sent = [replace(sent, phases=None) for sent in self.sent]
+        self.holds = [replace(hold, phases=None) for hold in self.holds]
+
+    def overdrawn_ma(self, now_s: float) -> int:
         return self.overdraw_ma if self.overdraw_until_s > now_s else 0
 
 
@@ -129,11 +169,13 @@ class Commitments:
 
     # --- what we do -------------------------------------------------------------------------------------------
 
-    def sent(self, evse: EvseId, command: str, limit_ma: int, now_s: float) -> None:
+    def sent(
+        self, evse: EvseId, command: str, limit_ma: int, now_s: float, phases: int | None = None
+    ) -> None:
         account = self.accounts[evse]
         link = account.evse.link
         until_s = now_s + link.lease_s + link.lease_slack_s
-        account.sent.append(Sent(command, limit_ma, now_s, until_s))
+        account.sent.append(Sent(command, limit_ma, now_s, until_s, phases))
         account.wrote_s = now_s
         self._owner[command] = evse
 
@@ -144,16 +186,28 @@ class Commitments:
         account, entry = self._take(command)
         if account is None or entry is None:
             return None
-        superseded = [sent.limit_ma for sent in account.sent if sent.sent_s <= entry.sent_s]
-        superseded += [hold.current_ma for hold in account.holds if hold.firm and hold.sent_s <= entry.sent_s]
-        superseded.append(account.accepted_now_ma(now_s) or account.floor_ma())
+        superseded = [(sent.limit_ma, sent.phases) for sent in account.sent if sent.sent_s <= entry.sent_s]
+        superseded += [
+            (hold.current_ma, hold.phases)
+            for hold in account.holds
+            if hold.firm and hold.sent_s <= entry.sent_s
+        ]
+        accepted_ma = account.accepted_now_ma(now_s)
+        if not accepted_ma or entry.phases != account.accepted_phases:
+            account.switched_s = now_s
+        superseded.append(
+            (accepted_ma, account.accepted_phases) if accepted_ma else (account.floor_ma(), None)
+        )
         if account.alone:
-            superseded.append(account.floor_ma())
+            superseded.append((account.floor_ma(), None))
         account.sent = [sent for sent in account.sent if sent.sent_s > entry.sent_s]
         account.holds = [hold for hold in account.holds if not hold.firm or hold.sent_s > entry.sent_s]
         account.accepted_ma, account.accepted_until_s = entry.limit_ma, entry.until_s
-        account.refusals, account.alone = 0, False
-        account.settle(max(superseded), entry.limit_ma, now_s)
+        account.accepted_phases, account.refusals, account.alone = entry.phases, 0, False
+        on_one = max((ma for ma, phases in superseded if phases is not None), default=0)
+        on_all = max((ma for ma, phases in superseded if phases is None), default=0)
+        account.settle(on_one, entry.limit_ma, now_s, phases=1)
+        account.settle(on_all, account.floor_ma() if entry.phases else entry.limit_ma, now_s)
         return account.evse.id
 
     def refused(self, command: str, now_s: float) -> EvseId | None:
@@ -169,9 +223,11 @@ class Commitments:
         account, entry = self._take(command)
         if account is None or entry is None:
             return None
-        account.holds.append(Hold(entry.limit_ma, entry.until_s, firm=True, sent_s=entry.sent_s))
+        account.holds.append(Hold(entry.limit_ma, entry.until_s, True, entry.sent_s, entry.phases))
         if account.accepted_ma is not None and account.accepted_until_s > now_s:
-            account.holds.append(Hold(account.accepted_ma, account.accepted_until_s, firm=True))
+            account.holds.append(
+                Hold(account.accepted_ma, account.accepted_until_s, True, phases=account.accepted_phases)
+            )
         account.refused_s = now_s
         account.refusals += 1
         return account.evse.id
@@ -212,23 +268,27 @@ class Commitments:
         """Leases may be gone or not; what was accepted is no longer known, but stays possible."""
         account = self.accounts[evse]
         if account.accepted_ma is not None and account.accepted_until_s > now_s:
-            account.holds.append(Hold(account.accepted_ma, account.accepted_until_s, firm=True))
-        account.accepted_ma = None
+            account.holds.append(
+                Hold(account.accepted_ma, account.accepted_until_s, True, phases=account.accepted_phases)
+            )
+        account.accepted_ma = account.accepted_phases = None
 
     def transaction_ended(self, evse: EvseId, now_s: float) -> None:
         """Where a lease dies with its transaction (OCPP TxProfile), the EVSE is at its fallback again."""
         account = self.accounts[evse]
         if not account.evse.link.lease_ends_with_transaction:
             return
-        before_ma = account.commitment_ma(now_s)
-        account.accepted_ma = None
+        before_ma, phases = account.commitment_ma(now_s), 1 if account.one_phase(now_s) else None
+        account.accepted_ma = account.accepted_phases = None
         account.holds = []
-        account.settle(before_ma, account.commitment_ma(now_s), now_s)
+        # down to its floor: a renewal on its way would hide what has to settle, and then perhaps be refused
+        account.settle(before_ma, account.floor_ma(), now_s, phases)
 
     def measured(self, evse: EvseId, current_ma: int, now_s: float) -> None:
         """Draws more than it may: booked at what it draws until it has behaved for a while."""
         account = self.accounts[evse]
-        if current_ma > account.allowed_ma(now_s) + OVERDRAW_MA:
+        allowed_ma = account.allowed_ma(now_s)
+        if current_ma > allowed_ma + max(OVERDRAW_MA, allowed_ma * OVERDRAW_PCT // 100):
             account.overdraw_ma = max(
                 current_ma, account.overdraw_ma if account.overdraw_until_s > now_s else 0
             )

@@ -1,39 +1,35 @@
-"""One decision: beliefs and books -> commands, entries, picture. Calls the parts in order.
+"""One decision: beliefs and books -> commands, entries, picture, proof. Calls the parts in order.
 
-1 view the meters (process image)   2 demands   3 grants: twice, against the room for lowering and the room for
-raising   4 limits to send, by commitments   5 alarms, orders, picture.
+1 time passes   2 the room is shared out (`share`)   3 limits to send, by commitments, and the other commands   4 alarms,
+orders, picture, proof.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from controller.core import discharge
-from controller.core.allocator import Demand, Grant, allocate
+from controller.core import coming, discharge
 from controller.core.background import Assumed, Sight
-from controller.core.bounds import bounded, bounds
-from controller.core.commands import (
-    CeilingSaved,
-    Command,
-    Entry,
-    SetLimit,
-)
-from controller.core.demand import NO_WISH, demand_of
-from controller.core.dispatch import Target, Write, committed_ma, dispatch, silent
+from controller.core.commands import CeilingSaved, Command, Entry, SetBattery, SetLimit
+from controller.core.dispatch import Write, committed_ma, dispatch, silent
 from controller.core.evidence import evidence
+from controller.core.last_resort import last_resort
 from controller.core.model import CircuitId, Moment, StationId
 from controller.core.outlive import unsaved
-from controller.core.readiness import HELD, unheld, upgrades, with_campaign
+from controller.core.power import carried
+from controller.core.proof import Proof, proof
+from controller.core.readiness import unheld, upgrades, with_campaign
+from controller.core.share import share
 from controller.core.snapshot import Snapshot
 from controller.core.starts import starts_and_stops
 from controller.core.state import State
-from controller.core.supervisor import conditions, orphans
+from controller.core.storing import scene
+from controller.core.supervisor import Condition, conditions, miswired, orphans, sleepers
 from controller.core.view import picture
 
 CEILING_REVIEW_S = 900.0  # ceilings in the ledger are lowered this often, all in one commit
-METER_MARGIN_PCT = 2  # meter class and ripple: this much of a metered circuit stays free
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +37,18 @@ class Decision:
     commands: tuple[Command, ...]
     entries: tuple[Entry, ...]
     snapshot: Snapshot
+    proof: Proof
+    set_points: tuple[SetBattery, ...] = ()
 
 
 def decide(state: State, now: Moment) -> Decision:
     """Lower what must come down, raise what has room, renew what runs out."""
     now_s = now.mono_s
-    entries = _close_overdue(state, now)
-    for command in silent(state.commitments.accounts, now_s):
-        state.commitments.lost(command, now_s)
-    state.commitments.expire(now_s)
-    state.flex.expire(now_s)
-    discharge.review(state, now)
-    assumed = {circuit: track.assumed(now_s) for circuit, track in state.belief.backgrounds.items()}
-    sights = _sights(state, assumed)
-    lower_ma, raise_ma = _rooms(state, assumed)
-    names = bounded(state.grid, bounds(state, assumed, now), lower_ma, raise_ma)
-    demands, away_ma = _demands(state, sights, now_s)
-    ceiling = allocate(
-        state.grid, demands, [room - away for room, away in zip(lower_ma, away_ma, strict=True)], names
-    )
-    target = ceiling
-    may_rise = any(ceiling[demand.evse].current_ma > state.memory[demand.evse].grant_ma for demand in demands)
-    if raise_ma != lower_ma and may_rise:
-        high = [room - away for room, away in zip(raise_ma, away_ma, strict=True)]
-        target = allocate(state.grid, demands, high, names)
-    targets = [
-        _target(state, demand, target[demand.evse], ceiling[demand.evse], sights)
-        for demand in demands
-        if _is_served(state, demand, now_s)
-    ]
-    writes = dispatch(state.grid, state.commitments, targets, raise_ma, now_s)
+    entries = _pass_time(state, now)
+    shared = share(state, now)
+    booked = state.switching.booked(shared.learnt, state.commitments, now_s)
+    writes = dispatch(state.grid, state.commitments, shared.targets, shared.raise_ma, now_s, booked)
+    entries += last_resort(state, shared.assumed, now)
     commands: list[Command] = [
         *upgrades(state, entries, now),
         *unheld(state, starts_and_stops(state, now_s)),
@@ -78,25 +56,70 @@ def decide(state: State, now: Moment) -> Decision:
         *state.lists.due(state.tokens, _reached(state), state.next_command, now_s),
         *state.stored.due(state.schedules, state.next_command),
     ]
-    committed = committed_ma(state.grid, state.commitments, now_s)
-    found = conditions(
-        state.site,
-        state.grid,
-        state.belief,
-        state.commitments,
-        state.sessions.running,
-        sights,
-        committed,
-        now,
-    )
-    entries += state.alarms.update(
-        chain(found, orphans(state.sessions, now), state.campaigns.conditions()), now
-    )
+    set_points = state.batteries.due(partial(scene, state, shared.assumed, now), state.next_command, now)
+    booked = state.switching.booked(shared.learnt, state.commitments, now_s)
+    committed = committed_ma(state.grid, state.commitments, now_s, booked)
+    _heat(state, shared.assumed, committed, now_s)
+    entries += state.alarms.update(_conditions(state, shared.sights, committed, now), now)
     entries += _review_ceilings(state, now_s)
     entries += state.orders.tick(evidence(state, now_s), now)
     entries += unsaved(state, now)
-    shown = with_campaign(state, picture(state, assumed, sights, committed, now), now_s)
-    return Decision(tuple(commands), tuple(entries), shown)
+    entries += state.inputs.tick(partial(carried, state, now=now), now)
+    shown = with_campaign(state, picture(state, shared.assumed, shared.sights, committed, now), now_s)
+    served = frozenset(target.evse for target in shared.targets)
+    why = proof(
+        state,
+        now,
+        shared.assumed,
+        shared.rooms,
+        shared.demands,
+        shared.before_ma,
+        served,
+        commands,
+        committed,
+    )
+    return Decision(tuple(commands), tuple(entries), shown, why, tuple(set_points))
+
+
+def _pass_time(state: State, now: Moment) -> list[Entry]:
+    """What ends by itself."""
+    now_s = now.mono_s
+    entries = _close_overdue(state, now)
+    entries += [] if state.peak is None else state.peak.tick(now)
+    for command in silent(state.commitments.accounts, now_s):
+        state.commitments.lost(command, now_s)
+        state.heard.append(("lost", command, now_s))
+    state.commitments.expire(now_s)
+    state.flex.expire(now_s)
+    discharge.review(state, now)
+    coming.refresh(state, now)
+    return entries
+
+
+def _heat(state: State, assumed: Mapping[CircuitId, Assumed], committed: Sequence[int], now_s: float) -> None:
+    """The breakers go on warming while their meter is silent: with the worst that may flow."""
+    for circuit, load in assumed.items():
+        ours_ma = state.grid.per_phase(list(committed), circuit)
+        worst_ma = [ours + max(0, other) for ours, other in zip(ours_ma, load.lower_ma, strict=True)]
+        state.belief.unmeasured(circuit, worst_ma, now_s)
+
+
+def _conditions(
+    state: State, sights: Mapping[CircuitId, Sight], committed: Sequence[int], now: Moment
+) -> Iterator[Condition]:
+    """Everything abnormal that holds now."""
+    running = state.sessions.running
+    yield from conditions(
+        state.site, state.grid, state.belief, state.commitments, running, sights, committed, now
+    )
+    yield from orphans(state.sessions, now)
+    yield from sleepers(state.tempo, now.mono_s)
+    yield from state.campaigns.conditions()
+    yield from state.inputs.conditions(now)
+    yield from state.batteries.conditions()
+    yield from state.switching.conditions()
+    yield from state.foreseen
+    yield from miswired(state.detective)
 
 
 def _reached(state: State) -> set[StationId]:
@@ -111,88 +134,16 @@ def _close_overdue(state: State, now: Moment) -> list[Entry]:
     return list(saved)
 
 
-def _sights(state: State, assumed: Mapping[CircuitId, Assumed]) -> dict[CircuitId, Sight]:
-    """The worst sight on the way to the root, per circuit."""
-    return {
-        circuit: max(
-            (assumed[node.id].sight for node in state.site.path(circuit) if node.id in assumed),
-            default=Sight.CLEAR,
-        )
-        for circuit in state.site.circuits
-    }
-
-
-def _rooms(state: State, assumed: Mapping[CircuitId, Assumed]) -> tuple[list[int], list[int]]:
-    """Limit minus background per resource: for lowering, and for raising. Back-feed is no room."""
-    lower, raising = [], []
-    for (circuit, phase), limit in zip(state.grid.resources, state.grid.limits_ma, strict=True):
-        load = assumed.get(circuit)
-        if load is None:
-            fixed = state.site.circuits[circuit].assumed_load_ma
-            lower.append(limit - (0 if fixed is None else fixed[phase]))
-            raising.append(lower[-1])
-        else:
-            usable = limit - limit * METER_MARGIN_PCT // 100
-            lower.append(usable - max(0, load.lower_ma[phase]))
-            raising.append(usable - max(0, load.raise_ma[phase]))
-    return lower, raising
-
-
-def _demands(state: State, sights: Mapping[CircuitId, Sight], now_s: float) -> tuple[list[Demand], list[int]]:
-    """Demands of the EVSEs within reach, and per resource what the others may draw."""
-    demands, away = [], []
-    for evse in state.site.evses.values():
-        account = state.commitments.accounts[evse.id]
-        if not state.belief.connected(evse.id):
-            away.append((evse.id, account.commitment_ma(now_s)))
-            state.memory[evse.id].grant_ma = 0
-            state.memory[evse.id].bound_by = "offline"
-            continue
-        demands.append(
-            demand_of(
-                state.site,
-                account,
-                state.sessions.running.get(evse.id),
-                state.belief.state(evse.id),
-                state.desks[evse.id],
-                state.plan.wishes.get(evse.id, NO_WISH) if state.plan is not None else NO_WISH,
-                state.memory[evse.id].grant_ma,
-                sights[evse.circuit] is Sight.BLIND,
-                state.flex.cap(state.site, evse) if state.flex.actions else None,
-                now_s,
-            )
-        )
-        if discharge.in_hand(state, evse.id, now_s):
-            demands[-1] = replace(demands[-1], cap_ma=0, cap_why="discharging")
-    return demands, state.grid.sums(away)
-
-
-def _is_served(state: State, demand: Demand, now_s: float) -> bool:
-    """Only a running transaction that charges takes limits; else, or in an upgrade, the stored fallback rules."""
-    memory, held = state.memory[demand.evse], state.campaigns.holds(state.site.evses[demand.evse].station)
-    discharges = discharge.in_hand(state, demand.evse, now_s) and not discharge.ends_by_limit(
-        state, demand.evse
-    )
-    proof = now_s < memory.held_until_s
-    if demand.evse in state.sessions.running and not held and not discharges and not proof:
-        return True
-    memory.grant_ma, memory.bound_by = 0, HELD if held else demand.cap_why
-    return False
-
-
-def _target(
-    state: State, demand: Demand, low: Grant, high: Grant, sights: Mapping[CircuitId, Sight]
-) -> Target:
-    """Lower to what the newest load allows (`high`), rise only to what the last half minute allows (`low`)."""
-    memory = state.memory[demand.evse]
-    before_ma = memory.grant_ma
-    memory.grant_ma = min(max(before_ma, low.current_ma), high.current_ma)
-    memory.bound_by = (high if memory.grant_ma == high.current_ma else low).bound_by
-    sight = sights[state.site.evses[demand.evse].circuit]
-    # blind, an EVSE may still be set to its fallback: that adds nothing to what it does alone
-    return Target(
-        demand.evse, memory.grant_ma, sight in (Sight.CLEAR, Sight.BLIND), (demand.tier, demand.rank)
-    )
+def part(state: State, now: Moment) -> list[Command]:
+    """Before we leave: who is allowed more than it does alone is told its fallback, not left to the end of its lease."""
+    now_s = now.mono_s
+    writes = [
+        Write(account.evse.id, account.evse.fallback_ma, False)
+        for account in state.commitments.accounts.values()
+        if account.evse.id in state.sessions.running  # else there is nothing that would take a limit
+        and any(limit_ma > account.evse.fallback_ma for limit_ma, _ in account.live(now_s))
+    ]
+    return _limits(state, writes, [], now_s)
 
 
 def _limits(state: State, writes: list[Write], entries: list[Entry], now_s: float) -> list[Command]:
@@ -205,11 +156,13 @@ def _limits(state: State, writes: list[Write], entries: list[Entry], now_s: floa
             entries.append(CeilingSaved(write.evse, write.limit_ma))
         name = state.next_command()
         transaction = state.sessions.running[write.evse].transaction
-        state.commitments.sent(write.evse, name, write.limit_ma, now_s)
+        state.commitments.sent(write.evse, name, write.limit_ma, now_s, write.phases)
         state.orders.issued(write.evse, name, ("pause", "resume", "limit"))
         link = evse.link
         commands.append(
-            SetLimit(name, evse.id, link.channel, write.limit_ma, link.lease_s, transaction, raises)
+            SetLimit(
+                name, evse.id, link.channel, write.limit_ma, link.lease_s, transaction, raises, write.phases
+            )
         )
     return commands
 

@@ -8,8 +8,9 @@ from operator import itemgetter
 from controller.core.allocator import Demand
 from controller.core.commitments import Account
 from controller.core.model import EvseState, Ordered, Site, Wish
-from controller.core.sessions import REFUSED, Session
-from controller.core.units import current_for_power_ma
+from controller.core.session import REFUSED, Session
+from controller.core.tempo import Pace
+from controller.core.watts import limit_ma
 
 NO_WISH = Wish()
 _FIRST = itemgetter(0)
@@ -74,6 +75,7 @@ def demand_of(
     failsafe: bool,
     flex: tuple[int, str] | None,
     now_s: float,
+    pace: Pace,
 ) -> Demand:
     """The demand of an EVSE within reach. Without a session it asks for nothing, but its floor counts."""
     evse = account.evse
@@ -84,7 +86,7 @@ def demand_of(
         if session.vehicle is not None:
             power_w = site.vehicles[session.vehicle].max_power_w
             if power_w is not None:
-                most = current_for_power_ma(power_w, site.voltage_mv, len(evse.phases))
+                most = limit_ma(evse, power_w, site.voltage_mv)
                 caps.append((most, f"vehicle {session.vehicle} maximum"))
         if wish.cap_ma is not None and not desk.manual:
             caps.append((wish.cap_ma, wish.why or "plan"))
@@ -109,4 +111,7 @@ def demand_of(
         rank=wish.rank,
         running=granted_ma > 0,
         cap_why=why,
+        caps=tuple(caps),
+        held=granted_ma > 0 and pace.held(now_s),
+        after=pace.after(),
     )

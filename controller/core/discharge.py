@@ -21,6 +21,8 @@ Source: Open Platform REFERENCE section 11, GAPS G-09, G-12, G-14, G-34; OCPP 2.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from controller.core.commands import Command, StartDischarge, StopCharging
 from controller.core.model import Evse, EvseId, EvseState, FeedBack, Moment
 from controller.core.state import Discharge, State
@@ -37,6 +39,7 @@ UNCONFIRMED_S = (
 )
 SOC_KNOWN_S = 300.0  # where the floor is ours to watch, a state of charge is believed for so long
 PLATFORM = "open-platform/"
+PLAN = "plan"  # instead of a schedule's name: what our own plan wants
 
 _PLUGGED = (
     EvseState.PREPARING,
@@ -81,7 +84,7 @@ def in_hand(state: State, evse: EvseId, now_s: float) -> bool:
 def end(state: State, evse: EvseId, why: str) -> None:
     """A person puts an end to it, and to what a schedule still wants in this window."""
     order, wish = state.memory[evse].discharge, _planned(state, evse)
-    state.memory[evse].waived = None if wish is None else wish.until
+    state.memory[evse].waived = None if wish is None else _window(wish)
     if order is not None:
         order.over, order.resumes = why, False
 
@@ -92,6 +95,8 @@ def review(state: State, now: Moment) -> None:
         memory = state.memory[evse.id]
         if channel_of(state, evse) is None and memory.discharge is None:
             continue
+        if memory.waived == PLAN and state.belief.state(evse.id) is EvseState.AVAILABLE:
+            memory.waived = None
         wish = _planned(state, evse.id)
         # started or resumed by hand, schedules do not hold it back
         if wish is not None and (not now.utc_trusted or now.utc >= wish.until or state.desks[evse.id].manual):
@@ -198,6 +203,11 @@ def _planned(state: State, evse: EvseId) -> FeedBack | None:
     return None if wish is None else wish.feed_back
 
 
+def _window(wish: FeedBack) -> datetime | str:
+    """What a person puts an end to: a schedule's window, or all that the plan may want while the vehicle is here."""
+    return PLAN if wish.schedule == PLAN else wish.until
+
+
 def _until_s(wish: FeedBack, now: Moment) -> float:
     return now.mono_s + (wish.until - now.utc).total_seconds()
 
@@ -222,7 +232,7 @@ def _may_begin(state: State, evse: Evse, wish: FeedBack, now: Moment) -> bool:
         and lacks(state, evse) is None
         and state.belief.state(evse.id) in _PLUGGED
         and not (desk.paused or desk.stop or _flex_pause(state, evse))
-        and wish.until != memory.waived
+        and _window(wish) != memory.waived
         and (soc is None or soc > wish.min_soc)
         and _until_s(wish, now) - now.mono_s >= SHORTEST_S
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.core.habits import Habit
 from controller.core.model import (
     CircuitId,
     Departure,
@@ -24,6 +25,8 @@ from controller.core.model import (
     Schedule,
     StationId,
 )
+from controller.core.roster import RosterEntry
+from controller.core.tariff import Tariff
 
 # --- meters ---------------------------------------------------------------------------------------------------
 
@@ -40,6 +43,7 @@ class MeterReading:
     import_wh: int | None = None
     export_wh: int | None = None
     latency_ms: int | None = None  # how long the device took to tell it
+    soc_pct: int | None = None  # of a battery
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,14 @@ class ChannelChanged:
     host: str | None = None
     region: str | None = None
     enabled_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BooksChanged:
+    """What people must know of our own files: trouble with one (`source`), or how one was mended; "" when it is over."""
+
+    source: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +491,13 @@ class PlanReady:
 
 
 @dataclass(frozen=True, slots=True)
+class TariffRead:
+    """What energy costs from now on. Of a prices file only what lies around the present; another one comes in time."""
+
+    tariff: Tariff
+
+
+@dataclass(frozen=True, slots=True)
 class FallbackRestored:
     """The station stored this fallback before the last stop and has had it ever since."""
 
@@ -506,6 +525,9 @@ class SessionRestored:
     register_start_wh: int | None
     register_wh: int | None
     energy_wh: int
+    cost_micro: int | None = None
+    currency: str | None = None
+    counted: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -560,6 +582,141 @@ class OrphanRestored:
     marks: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class InputRead:
+    """One look at the contact of an external limit."""
+
+    input: str
+    taken_s: float
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputFailed:
+    """A look that showed nothing; `kind` as for MeterFailed."""
+
+    input: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputRestored:
+    """What the contact said last before the stop."""
+
+    input: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeakRestored:
+    """The month's highest quarter hour, and where the site meter's register stood at the start of `window`."""
+
+    month: str
+    highest_w: int
+    window: datetime
+    register_wh: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RosterSet:
+    """The whole roster from now on; nothing of the one before stays. `note`: where it came from, for the audit."""
+
+    by: str
+    entries: tuple[RosterEntry, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HabitsLearned:
+    """What the finished sessions in the ledger show. errors_s: by how much departures differed from what was announced."""
+
+    habits: tuple[Habit, ...]
+    errors_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SocTold:
+    """A person read the state of charge off the vehicle."""
+
+    by: str
+    evse: EvseId
+    soc: int
+
+
+@dataclass(frozen=True, slots=True)
+class SocRestored:
+    """As `SocTold`, when this session had got `energy_wh`."""
+
+    evse: EvseId
+    session: str
+    soc: int
+    energy_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmAcked:
+    """A person has seen it."""
+
+    by: str
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmShelved:
+    """Alarms of this kind and source call nobody for a while; what they are about goes on."""
+
+    by: str
+    kind: str
+    source: str
+    for_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmUnshelved:
+    by: str
+    kind: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceChanged:
+    """`out`: all alarms of this source and of its parts call nobody until it is back in service."""
+
+    by: str
+    source: str
+    out: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRestored:
+    """An alarm that was not over when the process ended; `active`: nor was what it is about."""
+
+    id: str
+    kind: str
+    source: str
+    priority: int
+    text: str
+    since: datetime
+    active: bool
+    acked_by: str | None = None
+    incident: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HushRestored:
+    """As `HushSaved`."""
+
+    kind: str
+    source: str
+    by: str
+    reason: str
+    since: datetime
+    until: datetime | None
+
+
 Event = (
     MeterReading
     | MeterFailed
@@ -578,6 +735,7 @@ Event = (
     | TransactionMeasured
     | AccessRefused
     | ChannelChanged
+    | BooksChanged
     | FaultReported
     | RecordReceived
     | FirmwareReported
@@ -606,6 +764,7 @@ Event = (
     | StationQualified
     | RenewalHeld
     | PlanReady
+    | TariffRead
     | FallbackRestored
     | CeilingRestored
     | SessionRestored
@@ -615,4 +774,18 @@ Event = (
     | QualificationRestored
     | OrderedRestored
     | FlexRestored
+    | PeakRestored
+    | InputRead
+    | InputFailed
+    | InputRestored
+    | RosterSet
+    | HabitsLearned
+    | SocTold
+    | SocRestored
+    | AlarmAcked
+    | AlarmShelved
+    | AlarmUnshelved
+    | ServiceChanged
+    | AlarmRestored
+    | HushRestored
 )

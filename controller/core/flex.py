@@ -12,6 +12,7 @@ from controller.core.events import FlexWished
 from controller.core.model import CircuitId, Evse, Site
 
 LONGEST_S = 4 * 3600.0  # nobody may bind the site for longer without asking again
+BY = "flexibility by"  # begins the words for what it caps
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Flex:
                 caps.append(
                     (
                         share_ma if share_ma >= evse.min_ma else 0,
-                        f"flexibility by {action.by}: {action.percent} %",
+                        f"{BY} {action.by}: {action.percent} %",
                     )
                 )
         return min(caps, default=None)

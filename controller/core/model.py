@@ -131,6 +131,7 @@ class Circuit:
 
     `assumed_load_ma` is the worst load that is not ours on this circuit while its meter is silent (or has none);
     None means nobody told us, and blind then means that every EVSE below stays at its fallback.
+    breaker: what protects it, for the trip margin that is shown (`bimetal.KINDS`); None: the most sensitive is assumed.
     """
 
     id: CircuitId
@@ -138,6 +139,8 @@ class Circuit:
     limit_ma: PerPhase[int]
     meter: MeterId | None = None
     assumed_load_ma: PerPhase[int] | None = None
+    limit_w: int | None = None  # of all phases together, beside the amps
+    breaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +172,24 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Dc:
+    """A DC output. Its supply loads three phases alike: at `low_mv` to neutral, losing 100 - `efficiency_pct` per cent,
+    so that no supply and no losses we should expect make more amps of its watts than we count."""
+
+    max_power_w: int
+    low_mv: int
+    efficiency_pct: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evse:
     """The unit that serves one vehicle and gets one grant.
 
     phases: the grid phase (0, 1, 2) each of its conductors hangs on; length 1, 2 or 3. ("L2 L3 L1" is (1, 2, 0))
     link: the channel that leads: sessions, limits, starts and stops.
     fallback_ma: what the station does alone, once it has accepted to store it; until then it counts at `max_ma`.
+    dc: a DC output, commanded in watts; all amps here are then those of its supply, per phase.
+    rotation_known: False: it counts on every phase, whichever its conductors hang on.
     """
 
     id: EvseId
@@ -190,6 +205,10 @@ class Evse:
     companion: str | None = (
         None  # a second channel to the same station, for what the first cannot do (discharge)
     )
+    dc: Dc | None = None
+    rotation_known: bool = True
+    surplus: bool = False  # charges only from what would be exported else
+    phase_switching: bool = False  # can be told to charge on its first conductor alone
 
     @property
     def discharge_channel(self) -> str:
@@ -211,6 +230,53 @@ class Vehicle:
     battery_wh: int | None
     max_power_w: int | None
     tokens: tuple[str, ...] = ()
+    lends_w: int = 0  # what the plan may feed back from its battery (V2G), ...
+    lends_above_pct: int = 100  # ... never below this, ...
+    lends_for_micro: int = 0  # ... at this price per kWh, in millionths of the currency: its wear
+    priority: int = 0  # the higher, the later it goes short: each step doubles what a missing kWh counts
+
+
+@dataclass(frozen=True, slots=True)
+class GridLimit:
+    """A limit that somebody outside puts on by a contact: the EVSEs below `circuit` take at most `power_w` together.
+
+    text: the same for people. active_closed: which position of the contact puts it on. on_loss: what a lost signal means
+    that was off: "limit" or "hold"; one that was on stays on. within_s: how soon it has to be applied.
+    """
+
+    id: str
+    circuit: CircuitId
+    power_w: int
+    text: str
+    active_closed: bool = True
+    stale_after_s: float = 10.0
+    on_loss: str = "limit"
+    within_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """A stationary battery that takes set-points. `meter` shows its power (charging positive) and its state of charge.
+
+    phases: the grid phases it hangs on. floor_pct: below it nothing is discharged. lease_s: how long a set-point holds
+    without renewal; lease_slack_s: how much longer we count with it.
+    """
+
+    id: str
+    meter: MeterId
+    circuit: CircuitId
+    charge_w: int
+    discharge_w: int
+    floor_pct: int = 10
+    phases: tuple[int, ...] = (0, 1, 2)
+    lease_s: float = 60.0
+    lease_slack_s: float = 10.0
+    answer_s: float = 10.0
+    capacity_wh: int | None = None  # None: no plan can be made for it
+
+    @property
+    def channel(self) -> str:
+        return f"battery/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +291,11 @@ class Site:
     meters: Mapping[MeterId, Meter] = field(default_factory=dict)
     vehicles: Mapping[VehicleId, Vehicle] = field(default_factory=dict)
     accept_unknown_tokens: bool = False
+    peak_w: int | None = None  # mean of a clock quarter hour at the grid connection to stay below
+    peak_follows_month: bool = False  # where the month has a higher one already, that is the target
+    grid_limits: tuple[GridLimit, ...] = ()
+    batteries: tuple[Battery, ...] = ()
+    max_imbalance_ma: int | None = None  # between any two phases of the grid connection
 
     def path(self, circuit: CircuitId) -> Iterator[Circuit]:
         """The circuit and all above it, root last."""
@@ -346,10 +417,11 @@ class Remedy:
     """What would make a vehicle readier: the energy it brings, and what that energy costs where a price is known."""
 
     evse: EvseId
-    kind: str  # "circuit": 1 A more, "later": leave later
+    kind: str  # "circuit": more amps, "later": leave later, "swap": another bay
     text: str
     gain_wh: int
     cost_micro: int | None = None  # millionths of the currency
+    circuit: CircuitId | None = None  # that is full
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from controller.core import coming
 from controller.core import events as ev
 from controller.core.applied import NOTHING, URGENT, Applied
 from controller.core.belief import SAMPLE_FRESH_S
@@ -21,6 +22,9 @@ def observed(
     match event:
         case ev.MeterReading():
             rise_ma = belief.meter_reading(event, commitments)
+            state.detective.reading(event)
+            if state.peak is not None and event.meter == state.peak.meter:
+                state.peak.fold(event)
             return URGENT if rise_ma >= URGENT_RISE_MA else NOTHING
         case ev.MeterFailed():
             belief.meter_failed(event)
@@ -29,7 +33,19 @@ def observed(
             highest_ma = belief.evse_sample(event)
             if highest_ma is not None and now.mono_s - event.taken_s <= SAMPLE_FRESH_S:
                 commitments.measured(event.evse, highest_ma, now.mono_s)
-            return Applied(tuple(state.sessions.sample(event, now)))
+                seat, session = state.site.evses[event.evse], state.sessions.running.get(event.evse)
+                account = commitments.accounts[event.evse]
+                if state.switching.sample(account, event.current_ma, event.taken_s, now.mono_s):
+                    state.usage.sample(seat, session, event.current_ma, event.taken_s)
+                else:
+                    state.usage.forget(event.evse)
+                state.detective.sample(event.evse, event.current_ma, event.taken_s)
+            entries = state.sessions.sample(event, now)
+            coming.sampled(state, event)
+            allowed_ma = commitments.accounts[event.evse].accepted_now_ma(now.mono_s)
+            running = state.sessions.running.get(event.evse)
+            state.appetites.sample(running, allowed_ma, highest_ma, event.taken_s)
+            return Applied(tuple(entries))
         case ev.StatusChanged():
             belief.status(event, now.mono_s)
             is_free = event.state is EvseState.AVAILABLE
@@ -43,13 +59,19 @@ def observed(
 
 def connected(
     state: State,
-    event: ev.LinkUp | ev.LinkDown | ev.StationBooted | ev.AccessRefused | ev.ChannelChanged,
+    event: ev.LinkUp
+    | ev.LinkDown
+    | ev.StationBooted
+    | ev.AccessRefused
+    | ev.ChannelChanged
+    | ev.BooksChanged,
     now: Moment,
 ) -> Applied:
     belief = state.belief
     match event:
         case ev.LinkUp():
             belief.link_up(event, now.mono_s)
+            state.switching.link_up(event.station)
         case ev.LinkDown():
             belief.link_down(event, now.mono_s)
             _out_of_sight(state, event.station)
@@ -67,6 +89,8 @@ def connected(
         case ev.AccessRefused():
             belief.access_refused(event, now.mono_s)
             return Applied((Audited(now.utc, event.channel, "access-refused", event.identity, event.reason),))
+        case ev.BooksChanged(source, text):
+            belief.books[source] = text
         case ev.ChannelChanged():
             belief.channels[event.channel] = event
             state.stored.channel(event.channel, event.state)
@@ -79,6 +103,7 @@ def _out_of_sight(state: State, station: StationId) -> None:
     for evse in state.site.evses.values():
         if evse.station == station and not state.belief.connected(evse.id):
             state.commitments.lost_sight(evse.id)
+            state.usage.forget(evse.id)
 
 
 def fell_back(state: State, event: ev.FallbackStored | ev.FallbackRefused, now: Moment) -> Applied:

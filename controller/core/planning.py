@@ -24,6 +24,7 @@ class Present:
     soc: int | None
     drawn_ma: int | None = None
     granted_ma: int = 0
+    phases: tuple[int, ...] | None = None  # those it uses, learned; None = all that its EVSE has
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +100,17 @@ class PlanRequest:
     errors_s: tuple[
         float, ...
     ] = ()  # learned: by how much departures differed from what was announced (late > 0)
+    target_w: int | None = None  # the mean of a quarter hour at the grid connection to stay below
+    floors_ma: Mapping[EvseId, int] = field(default_factory=dict)  # kept for each, whatever it is given
+
+
+def battery_of(site: Site, socs_pct: Mapping[str, int | None]) -> Battery | None:
+    """The one battery of the site; None where its capacity or its state of charge is not known."""
+    if len(site.batteries) != 1:
+        return None
+    (unit,) = site.batteries
+    soc_pct = socs_pct.get(unit.id)
+    if unit.capacity_wh is None or soc_pct is None:
+        return None
+    stored_wh, floor_wh = (unit.capacity_wh * share // 100 for share in (soc_pct, unit.floor_pct))
+    return Battery(unit.capacity_wh, stored_wh, unit.charge_w, unit.discharge_w, floor_wh)

@@ -1,18 +1,18 @@
 """Sessions: the energy side of an EVSE, one per transaction, from start to stop.
 
-Owns transaction bookkeeping: duplicates, replays, stops that name nothing we know, registers that jump. Every
-inferred thing is a mark. Energy is the sum of positive register differences that the EVSE could have delivered
-(field notes section 2, rows 7-12, 40-44); it is never taken back.
+Owns transaction bookkeeping: duplicates, replays, stops that name nothing we know (with `orphans`). What one session is
+stands in `session`, what it costs in `costs`. Field notes section 2, rows 7-12, 40-44.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from controller.core.commands import RecordSaved, SessionSaved
+from controller.core.costs import Costs
 from controller.core.events import (
     ClosedRestored,
     EvseSample,
@@ -24,7 +24,9 @@ from controller.core.events import (
     TransactionMeasured,
     TransactionStarted,
 )
-from controller.core.model import EvseId, Moment, Site, StationId, VehicleId, Verdict, evse_id, station_of
+from controller.core.model import EvseId, Moment, Site, StationId, VehicleId, Verdict, station_of
+from controller.core.orphans import Orphans
+from controller.core.session import FED_BACK, REFUSED, Session, entry_of, max_w, overlap_s, possible_wh
 
 SAVE_EVERY_S = (
     300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
@@ -34,57 +36,9 @@ RECORD_APART_S = 600.0  # a record further from every session than this belongs 
 CLOSED_KEPT = (
     500  # ended sessions that late records and repeated messages are compared with: days of a full depot
 )
-ORPHANS_KEPT = 50
 CLOSING_S = 120.0  # closing values tell what flowed this long after the stop at most
 NO_TRANSACTION = ("-1", "0", "unknown")  # what a station says that never learnt its transaction's number
-REFUSED = "token-refused"
-ORPHAN, MATCHED = "orphan-stop", "matched"  # a stop whose start nobody knows; it has come since
 FEED_W = -100  # standby and rounding do not count
-FED_BACK = "discharge"  # energy went the other way: none of it is charged energy; the charger's record has it
-MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One running or ended transaction. `register_at_s` is monotonic and only used to judge jumps."""
-
-    id: str
-    evse: EvseId
-    transaction: str
-    token: str | None
-    vehicle: VehicleId | None
-    started: datetime
-    started_s: float
-    energy_wh: int = 0
-    register_start_wh: int | None = None
-    register_wh: int | None = None
-    register_at_s: float | None = None
-    soc: int | None = None
-    ended: datetime | None = None
-    stop_reason: str | None = None
-    marks: tuple[str, ...] = ()
-    saved_s: float = 0.0
-
-    def marked(self, *marks: str) -> Session:
-        fresh = tuple(mark for mark in marks if mark not in self.marks)
-        return replace(self, marks=self.marks + fresh) if fresh else self
-
-    def with_register(self, register_wh: int | None, now_s: float, max_w: float) -> Session:
-        """Fold in a register value. Jumps backwards or beyond the physically possible move the base, not the
-        energy, and leave a mark."""
-        if register_wh is None:
-            return self
-        if self.register_wh is None:
-            return replace(self, register_start_wh=register_wh, register_wh=register_wh, register_at_s=now_s)
-        delta = register_wh - self.register_wh
-        moved = replace(self, register_wh=register_wh, register_at_s=now_s)
-        if delta < 0:
-            return moved.marked("register-reset")
-        if self.register_at_s is not None:
-            possible = max_w * MAX_POWER_MARGIN * (now_s - self.register_at_s) / 3600 + 100
-            if delta > possible:
-                return moved.marked("register-jump")
-        return replace(moved, energy_wh=self.energy_wh + delta)
 
 
 class Sessions:
@@ -97,6 +51,8 @@ class Sessions:
         self._site = site
         self._boot = boot
         self._vehicle_of = vehicle_of or site.vehicle_of
+        self.costs = Costs()
+        self._strays = Orphans(site, self._vehicle_of, self.costs)
         self._count = 0
         self.running: dict[EvseId, Session] = {}
         self._past: dict[str, Session] = {}  # replayed while a newer one runs, by station/transaction
@@ -104,13 +60,9 @@ class Sessions:
         self._closed: dict[tuple[StationId, str], bool] = {}
         self._ended: deque[Session] = deque(maxlen=CLOSED_KEPT)
         self._available_since_s: dict[EvseId, float] = {}
-        self.orphans: dict[tuple[StationId, str], Session] = {}  # stops whose start is still looked for
-        self._last_known: dict[
-            EvseId, tuple[int, datetime]
-        ] = {}  # register between sessions, and when it was so
 
     def restore(self, fact: SessionRestored, now: Moment) -> None:
-        self.running[fact.evse] = Session(
+        session = Session(
             id=fact.session,
             evse=fact.evse,
             transaction=fact.transaction,
@@ -124,29 +76,18 @@ class Sessions:
             marks=("controller-restart",),
             saved_s=now.mono_s,
         )
+        self.running[fact.evse] = self.costs.restored(session, fact.cost_micro, fact.currency, fact.counted)
 
     def restore_closed(self, fact: ClosedRestored) -> None:
         self._remember_closed(station_of(fact.evse), fact.transaction, told=fact.told)
 
     def restore_orphan(self, fact: OrphanRestored) -> None:
-        self._keep_orphan(
-            station_of(fact.evse),
-            Session(
-                id=fact.session,
-                evse=fact.evse,
-                transaction=fact.transaction,
-                token=fact.token,
-                vehicle=self._vehicle_of(fact.token),
-                started=fact.started,
-                started_s=float("-inf"),
-                energy_wh=fact.energy_wh,
-                register_start_wh=fact.register_start_wh,
-                register_wh=fact.register_wh,
-                ended=fact.ended,
-                stop_reason=fact.reason,
-                marks=fact.marks,
-            ),
-        )
+        self._strays.restore(fact)
+
+    @property
+    def orphans(self) -> Mapping[tuple[StationId, str], Session]:
+        """Stops whose start is still looked for."""
+        return self._strays.known
 
     def start(self, fact: TransactionStarted, now: Moment) -> list[SessionSaved]:
         assert fact.transaction is not None, "the runtime numbers transactions before the core sees them"
@@ -155,8 +96,8 @@ class Sessions:
             return self._named(current, fact.token)  # the same message again, perhaps with the driver by now
         if current is not None and fact.unsure:
             return []
-        if (orphan := self.orphans.pop((station_of(fact.evse), fact.transaction), None)) is not None:
-            return [self._matched(fact, orphan)]
+        if (matched := self._strays.started(fact)) is not None:
+            return [matched]
         past = f"{fact.evse}|{fact.transaction}"
         if past in self._past or (station_of(fact.evse), fact.transaction) in self._closed:
             return []
@@ -178,7 +119,7 @@ class Sessions:
             session = session.marked("start-inferred")
         if fact.offline:
             session = session.marked("offline")
-        session = session.marked(*fact.marks)
+        session = self.costs.opened(session.marked(*fact.marks), fact.started)
         saved = []
         if current is not None and fact.offline and fact.started < current.started:
             self._past[past] = session  # an old story told late: the vehicle on the EVSE is another one
@@ -186,7 +127,7 @@ class Sessions:
             if current is not None:
                 saved.append(self._close(current, fact.started, "superseded", now, "stop-missing"))
             self.running[fact.evse] = session
-        saved.append(self._entry(session))
+        saved.append(entry_of(session))
         return saved
 
     def continued(self, fact: TransactionStarted) -> str | None:
@@ -213,7 +154,7 @@ class Sessions:
             return []
         named = replace(session, token=token, vehicle=self._vehicle_of(token))
         self.running[session.evse] = named
-        return [self._entry(named)]
+        return [entry_of(named)]
 
     def end(self, fact: TransactionEnded, now: Moment) -> list[SessionSaved]:
         """Closes the session the stop belongs to; one that fits nothing is kept as an orphan."""
@@ -222,15 +163,16 @@ class Sessions:
         session = self._meant(fact)
         if session is None:
             self._remember_closed(fact.station, fact.transaction, told=True)
-            return [self._past_end(fact) or self._orphan(fact)]
+            return [self._past_end(fact) or self._strays.stopped(fact)]
         if session.transaction != fact.transaction:
             session = session.marked("stop-correlated")
             self._remember_closed(fact.station, session.transaction, told=True)
         if fact.transaction not in NO_TRANSACTION:
             self._remember_closed(fact.station, fact.transaction, told=True)
-        session = session.with_register(
-            fact.register_wh, now.mono_s, self._max_w(session.evse, fact.offline)
-        ).marked(*fact.marks)
+        most_w = self._max_w(session.evse, fact.offline)
+        done = session.with_register(fact.register_wh, now.mono_s, most_w)
+        at = fact.ended if fact.offline else now.utc
+        session = self.costs.counted(session, done, at, now.utc_trusted).marked(*fact.marks)
         return [self._close(session, fact.ended, fact.reason, now, *(["offline"] if fact.offline else []))]
 
     def _meant(self, fact: TransactionEnded) -> Session | None:
@@ -250,7 +192,7 @@ class Sessions:
             and session.register_wh is not None
             and session.register_wh <= fact.register_wh
             and fact.register_wh - session.register_wh
-            <= self._possible_wh(session.evse, (fact.ended - session.started).total_seconds())
+            <= possible_wh(self._site, session.evse, (fact.ended - session.started).total_seconds())
         ]
         return fitting[0] if len(fitting) == 1 else None
 
@@ -261,62 +203,9 @@ class Sessions:
             if session.transaction == fact.transaction and station == fact.station:
                 del self._past[key]
                 done = session.with_register(fact.register_wh, 0.0, float("inf")).marked(*fact.marks)
-                return self._entry(replace(done, ended=fact.ended, stop_reason=fact.reason))
+                done = self.costs.counted(session, done, fact.ended)
+                return entry_of(replace(done, ended=fact.ended, stop_reason=fact.reason))
         return None
-
-    def _orphan(self, fact: TransactionEnded) -> SessionSaved:
-        """A stop without a start. Where the station has one EVSE, its last register tells what was charged meanwhile."""
-        own = [evse.id for evse in self._site.evses.values() if evse.station == fact.station]
-        evse = fact.evse or (own[0] if own else evse_id(fact.station, 1))
-        orphan = Session(
-            id=f"orphan-{fact.station}-{fact.transaction}-{int(fact.ended.timestamp())}",
-            evse=evse,
-            transaction=fact.transaction,
-            token=fact.token,
-            vehicle=self._vehicle_of(fact.token),
-            started=fact.ended,
-            started_s=float("-inf"),
-            register_wh=fact.register_wh,
-            ended=fact.ended,
-            stop_reason=fact.reason,
-            marks=(ORPHAN, *fact.marks),
-        )
-        if fact.evse is not None or len(own) == 1:
-            orphan = self._with_start(orphan, self._last_known.get(evse))
-        self._keep_orphan(fact.station, orphan)
-        return self._entry(orphan)
-
-    def _keep_orphan(self, station: StationId, orphan: Session) -> None:
-        self.orphans[station, orphan.transaction] = orphan
-        while len(self.orphans) > ORPHANS_KEPT:
-            del self.orphans[next(iter(self.orphans))]
-
-    def _with_start(self, orphan: Session, last: tuple[int, datetime] | None) -> Session:
-        """The session began after what we last saw of the EVSE, with that register."""
-        if last is None or orphan.register_wh is None or orphan.ended is None or last[1] > orphan.ended:
-            return orphan
-        register_wh, seen = last
-        energy_wh = orphan.register_wh - register_wh
-        if not 0 < energy_wh <= self._possible_wh(orphan.evse, (orphan.ended - seen).total_seconds()):
-            return orphan
-        found = replace(orphan, started=seen, register_start_wh=register_wh, energy_wh=energy_wh)
-        return found.marked("start-inferred")
-
-    def _matched(self, fact: TransactionStarted, orphan: Session) -> SessionSaved:
-        """The start of a stop that came before it."""
-        energy_wh = 0
-        if fact.register_wh is not None and orphan.register_wh is not None:
-            energy_wh = max(0, orphan.register_wh - fact.register_wh)
-        whole = replace(
-            orphan,
-            evse=fact.evse,
-            token=fact.token or orphan.token,
-            vehicle=self._vehicle_of(fact.token or orphan.token),
-            started=min(fact.started, orphan.ended or fact.started),
-            register_start_wh=fact.register_wh,
-            energy_wh=energy_wh,
-        )
-        return self._entry(whole.marked(MATCHED, *fact.marks))
 
     def closing(self, fact: TransactionMeasured) -> list[SessionSaved]:
         """A closing value that came after the stop: it corrects its own session and touches no other (row 44)."""
@@ -330,13 +219,14 @@ class Sessions:
             if before_wh is None or session.ended is None or fact.register_wh <= before_wh:
                 return []
             grown_wh = fact.register_wh - before_wh
-            if grown_wh > self._possible_wh(session.evse, CLOSING_S):
+            if grown_wh > possible_wh(self._site, session.evse, CLOSING_S):
                 return []
             late = replace(
                 session, register_wh=fact.register_wh, energy_wh=session.energy_wh + grown_wh
             ).marked("late-value")
+            late = self.costs.counted(session, late, session.ended)
             self._ended[index] = late
-            return [self._entry(late)]
+            return [entry_of(late)]
         return []
 
     def refuse(self, evse: EvseId) -> None:
@@ -346,8 +236,8 @@ class Sessions:
     def reconcile(self, fact: RecordReceived) -> RecordSaved:
         """The charger's own record beside the session it belongs to: the one on its EVSE that overlaps it most."""
         lasting = [s for s in (*self._ended, *self.running.values()) if s.evse == fact.evse]
-        best = max(lasting, key=lambda s: _overlap_s(s, fact), default=None)
-        if best is not None and _overlap_s(best, fact) <= -RECORD_APART_S:
+        best = max(lasting, key=lambda s: overlap_s(s, fact), default=None)
+        if best is not None and overlap_s(best, fact) <= -RECORD_APART_S:
             best = None
         return RecordSaved(
             record=fact.record,
@@ -365,9 +255,11 @@ class Sessions:
         session = self.running.get(fact.evse)
         if session is None:
             if fact.register_wh is not None:
-                self._last_known[fact.evse] = (fact.register_wh, now.utc)
+                self._strays.saw(fact.evse, fact.register_wh, now.utc)
             return []
-        session = session.with_register(fact.register_wh, now.mono_s, self._max_w(fact.evse, False))
+        moved = session.with_register(fact.register_wh, now.mono_s, self._max_w(fact.evse, False))
+        read = now.utc - timedelta(seconds=max(0.0, now.mono_s - fact.taken_s))
+        session = self.costs.counted(session, moved, read, now.utc_trusted)
         if fact.soc is not None:
             session = replace(session, soc=fact.soc)
         if fact.power_w is not None and fact.power_w < FEED_W:
@@ -392,7 +284,7 @@ class Sessions:
         if any(now.mono_s - session.saved_s >= SAVE_EVERY_S for session in self.running.values()):
             for evse, session in self.running.items():
                 self.running[evse] = replace(session, saved_s=now.mono_s)
-                saved.append(self._entry(session))
+                saved.append(entry_of(session))
         return saved
 
     def _close(
@@ -403,9 +295,9 @@ class Sessions:
         self._remember_closed(self._site.evses[session.evse].station, session.transaction, told=False)
         done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks)
         if done.register_wh is not None and done.ended is not None:
-            self._last_known[done.evse] = (done.register_wh, done.ended)
+            self._strays.saw(done.evse, done.register_wh, done.ended)
         self._ended.append(done)
-        return self._entry(done)
+        return entry_of(done)
 
     def _remember_closed(self, station: StationId, transaction: str, *, told: bool) -> None:
         self._closed[station, transaction] = told or self._closed.get((station, transaction), False)
@@ -414,34 +306,4 @@ class Sessions:
 
     def _max_w(self, evse: EvseId, offline: bool) -> float:
         """What the EVSE can deliver; unlimited for replays, whose time is not the time of the message."""
-        if offline:
-            return float("inf")
-        unit = self._site.evses[evse]
-        return unit.max_ma * self._site.voltage_mv / 1e6 * len(unit.phases)
-
-    def _possible_wh(self, evse: EvseId, seconds: float) -> float:
-        """The most an EVSE can have delivered in that time, with what registers lag behind."""
-        return self._max_w(evse, False) * MAX_POWER_MARGIN * seconds / 3600 + 100
-
-    def _entry(self, session: Session) -> SessionSaved:
-        return SessionSaved(
-            id=session.id,
-            evse=session.evse,
-            transaction=session.transaction,
-            token=session.token,
-            vehicle=session.vehicle,
-            started=session.started,
-            ended=session.ended,
-            energy_wh=session.energy_wh,
-            register_start_wh=session.register_start_wh,
-            register_wh=session.register_wh,
-            stop_reason=session.stop_reason,
-            marks=session.marks,
-        )
-
-
-def _overlap_s(session: Session, record: RecordReceived) -> float:
-    """Seconds that both have in common; below zero the seconds between them."""
-    end = session.ended or record.ended or record.started
-    record_end = record.ended or record.started
-    return (min(end, record_end) - max(session.started, record.started)).total_seconds()
+        return float("inf") if offline else max_w(self._site, evse)

@@ -41,6 +41,7 @@ def planned(
         case ev.DepartureSet():
             departure = event.departure
             state.departures[departure.target] = departure
+            state.agenda.changed()
             entries.append(DepartureSaved(departure))
             entries.append(
                 Audited(now.utc, event.by, "departure-set", departure.target, departure.at.isoformat())

@@ -33,6 +33,16 @@ class CircuitView:
     meter: MeterId | None
     meter_age_s: float | None
     quality: Quality | None
+    trip_margin_pct: int | None = None  # 100 = cold, 30 = fully loaded for ever, 0 = may have tripped
+
+
+@dataclass(frozen=True, slots=True)
+class LooksLike:
+    """Which vehicle a session without a known token could be, and why. A suggestion."""
+
+    vehicle: VehicleId
+    confidence_pct: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,17 @@ class SessionView:
     soc: int | None
     departs: datetime | None
     short_wh: int | None
+    departs_by: str | None = None  # who says so: "order", "roster" with its block, or the habit in words
+    looks_like: LooksLike | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RotationView:
+    """How an EVSE seems to be wired (as `Evse.phases`), how sure that is (0 to 1), from how many observations."""
+
+    likely: tuple[int, ...]
+    confidence: float
+    seen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,10 @@ class EvseView:
     session: SessionView | None
     fault: str | None
     identity: str  # "vendor model firmware", empty while unknown
+    phases: tuple[int, ...] | None = None  # as configured; None: unknown rotation, or a DC output
+    phases_used: tuple[int, ...] | None = None  # by the vehicle, where that is surely fewer
+    rotation: RotationView | None = None
+    contactor_cycles: int = 0  # stops of a drawing vehicle by a limit, since our start
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +127,16 @@ class AlarmView:
     id: str
     kind: str
     priority: int  # 1 critical, 2 high, 3 low
-    state: str  # "unack", "ack", "rtn-unack"
+    state: str  # "unack", "ack", "rtn-unack"; or quiet: "shelved", "suppressed", "out-of-service"
     source: str
     text: str
     since: datetime
+    incident: str = ""  # that it belongs to
+    members: tuple[str, ...] = ()  # of an incident that stands for its alarms: their sources
+    first: bool = False  # of a cascade: it began before the others
+    note: str = ""
+    by: str | None = None  # who has acknowledged it, shelved it or taken it out of service
+    until: datetime | None = None  # shelved
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +177,43 @@ class CampaignView:
 
 
 @dataclass(frozen=True, slots=True)
+class GridLimitView:
+    """An external limit. signal: on, off or lost. holds: why it holds now, "" while it does not."""
+
+    id: str
+    circuit: CircuitId
+    signal: str
+    holds: str
+    power_w: int
+    text: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryView:
+    """A stationary battery, charging positive: measured, wanted and accepted power, and why that is wanted."""
+
+    id: str
+    circuit: CircuitId
+    power_w: int | None
+    soc_pct: int | None
+    wanted_w: int | None
+    accepted_w: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeakView:
+    """The clock quarter hour at the grid connection. `mean_w`: so far; None while the clock or the meter is not known."""
+
+    target_w: int
+    used_wh: int | None
+    window_start: datetime | None
+    mean_w: int | None
+    month_w: int | None  # the month's highest quarter so far
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     time: datetime
     site: str
@@ -159,3 +227,10 @@ class Snapshot:
     alarms: tuple[AlarmView, ...]
     orders: tuple[OrderView, ...]
     campaign: CampaignView | None = None
+    peak: PeakView | None = None
+    grid_limits: tuple[GridLimitView, ...] = ()
+    batteries: tuple[BatteryView, ...] = ()
+    planner: str = ""  # who made the plan that is followed: "horizon" or "rules"; empty before the first
+    planner_text: str = ""  # why it was not the horizon
+    # what calls nobody: shelved, suppressed, out of service, and the single alarms of incidents
+    alarms_quiet: tuple[AlarmView, ...] = ()

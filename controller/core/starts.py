@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.core import discharge
 from controller.core.commands import Command, StartCharging, StopCharging
 from controller.core.model import Evse, EvseState
-from controller.core.sessions import Session
+from controller.core.session import Session
 from controller.core.state import State
 
 START_RETRY_S = 60.0
@@ -31,7 +31,7 @@ def starts_and_stops(state: State, now_s: float) -> list[Command]:
 
 
 def _stop(state: State, evse: Evse, session: Session, now_s: float) -> Command | None:
-    reason = state.desks[evse.id].finished(session, now_s)
+    reason = state.memory[evse.id].stop_why or state.desks[evse.id].finished(session, now_s)
     if reason is None or now_s < state.memory[evse.id].asked_s + STOP_RETRY_S:
         return None
     name = state.next_command()

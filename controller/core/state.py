@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controller.core.agenda import Agenda
+from controller.core.alarms import Alarms
+from controller.core.appetite import Appetites
+from controller.core.battery import Batteries
 from controller.core.belief import Belief
 from controller.core.campaign import Campaigns
 from controller.core.commitments import Commitments
 from controller.core.demand import Desk
+from controller.core.detective import Detective
 from controller.core.flex import Action, Flex
 from controller.core.grid import Grid
+from controller.core.inputs import Inputs
 from controller.core.model import CircuitId, Departure, EvseId, Ordered, Plan, Schedule, Site, StationId
+from controller.core.noted import Note, Sketch
 from controller.core.orders import Orders
+from controller.core.peak import Peak
 from controller.core.sessions import Sessions
 from controller.core.stored import Stored
-from controller.core.supervisor import Alarms
+from controller.core.supervisor import Condition
+from controller.core.surplus import Surplus
+from controller.core.switching import Switching
+from controller.core.tariff import Tariff
+from controller.core.tempo import Tempo
 from controller.core.tokens import Lists, TokenBook
+from controller.core.usage import Usage
 
 
 @dataclass(slots=True)
@@ -58,8 +72,17 @@ class Memory:
     start_token: str | None = None  # of a start that was ordered and has not become a transaction yet
     asked_s: float = float("-inf")  # when the last start or stop was sent
     discharge: Discharge | None = None
-    waived: datetime | None = None  # the end of a discharge window that a person has put an end to
+    waived: datetime | str | None = None  # a person put an end to its discharge: the window's end, or PLAN
     had_session: bool = False  # since the plug went in: an autostart happens once per plug-in
+    stop_why: str | None = None  # the session has to end, whatever people want: see `last_resort`
+
+
+@dataclass(slots=True)
+class LastResort:
+    """over_s: since when each circuit has been above its limit. asked_s: when it last had somebody stopped."""
+
+    over_s: dict[CircuitId, float] = field(default_factory=dict)
+    asked_s: dict[CircuitId, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,6 +97,8 @@ class State:
     alarms: Alarms
     flex: Flex
     campaigns: Campaigns
+    inputs: Inputs
+    batteries: Batteries
     tokens: TokenBook
     lists: Lists
     stored: Stored
@@ -86,8 +111,30 @@ class State:
     saved_orders: dict[EvseId, Ordered] = field(default_factory=dict)  # what the ledger has
     saved_flex: dict[CircuitId, Action] = field(default_factory=dict)
     qualified: dict[StationId, str] = field(default_factory=dict)  # the firmware that was proven
+    appetites: Appetites = field(default_factory=Appetites)
+    tariff: Tariff | None = None
+    foreseen: tuple[Condition, ...] = ()  # what plan and tariff warn of
     reviewed_s: float | None = None  # when the ceilings were last lowered
     commands: int = 0
+    peak: Peak | None = None
+    surplus: Surplus | None = None
+    # what became of commands and transactions, for the proof of the next step
+    heard: deque[tuple[str, str, float]] = field(default_factory=lambda: deque(maxlen=10_000))
+    usage: Usage = field(init=False)
+    detective: Detective = field(init=False)
+    agenda: Agenda = field(init=False)
+    tempo: Tempo = field(init=False)
+    switching: Switching = field(init=False)
+    sketches: dict[EvseId, Sketch] = field(default_factory=dict)
+    charges_told: dict[EvseId, Note] = field(default_factory=dict)
+    last_resort: LastResort = field(default_factory=LastResort)
+
+    def __post_init__(self) -> None:
+        self.usage = Usage(self.grid, self.site)
+        self.detective = Detective(self.site)
+        self.agenda = Agenda(self.site)
+        self.tempo = Tempo(self.site)
+        self.switching = Switching(self.grid, self.site)
 
     @classmethod
     def new(cls, site: Site, boot: str) -> State:
@@ -101,14 +148,18 @@ class State:
             commitments=Commitments(site),
             sessions=Sessions(site, boot, tokens.vehicle_of),
             orders=Orders(),
-            alarms=Alarms(boot),
+            alarms=Alarms(boot, site),
             flex=Flex(),
             campaigns=Campaigns({evse.station for evse in site.evses.values()}),
+            inputs=Inputs(site),
+            batteries=Batteries(site),
             tokens=tokens,
             lists=Lists(_list_keepers(site)),
             stored=Stored(site),
             desks={evse: Desk() for evse in site.evses},
             memory={evse: Memory() for evse in site.evses},
+            peak=Peak.of(site),
+            surplus=Surplus.of(site),
         )
 
     def next_command(self) -> str:
@@ -130,10 +181,17 @@ class State:
 
     def session_over(self, evse: EvseId, now_s: float) -> None:
         self.commitments.transaction_ended(evse, now_s)
+        self.belief.evses[evse].recent.clear()  # what it drew no longer hides load of others
+        self.usage.forget(evse)
+        self.tempo.over(evse)
+        self.switching.session_over(evse)
+        self.heard.append(("ended", evse, now_s))
         self.desks[evse].clear()
+        self.agenda.changed()
         self.reordered.add(evse)
         self.memory[evse].grant_ma = 0
         self.memory[evse].had_session = True
+        self.memory[evse].stop_why = None
 
 
 def _list_keepers(site: Site) -> dict[StationId, tuple[EvseId, str]]:

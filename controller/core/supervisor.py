@@ -1,24 +1,27 @@
-"""The supervisor: did the world follow? Commanded against measured, promises against presence. Makes alarms.
+"""The supervisor: did the world follow? Commanded against measured, promises against presence. What is abnormal now.
 
-A condition must stand for its delay before it becomes an alarm, and be gone for `CLEAR_S` before it clears.
+What becomes of a condition that stands (alarms, who has seen them, what is silenced) is `alarms`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.core.background import Sight
 from controller.core.belief import Belief
-from controller.core.commands import AlarmSaved
+from controller.core.bimetal import WARM_PCT, Bimetal
 from controller.core.commitments import Commitments
+from controller.core.detective import Detective
 from controller.core.grid import PHASE_NAMES, Grid
-from controller.core.model import CircuitId, EvseId, EvseState, Moment, Quality, Site
-from controller.core.sessions import Session, Sessions
-from controller.core.snapshot import AlarmView
+from controller.core.model import Circuit, CircuitId, EvseId, EvseState, Moment, Quality, Site
+from controller.core.session import Session
+from controller.core.sessions import Sessions
+from controller.core.tempo import Tempo
+from controller.core.witness import told
 
-CLEAR_S = 5.0
 OFFLINE_DELAY_S = 30.0
+BOOKS_DELAY_S = 5.0
 REFUSED_SHOWN_S = 600.0
 ORPHAN_SHOWN_S = 86_400.0
 PREPARING_S = 600.0
@@ -50,6 +53,9 @@ def conditions(
 ) -> Iterator[Condition]:
     if not now.utc_trusted:
         yield Condition("clock", "clock", 2, "clock not trusted: schedules and departures rest")
+    for source, text in belief.books.items():
+        if text:
+            yield Condition("books", source, 2, text, BOOKS_DELAY_S)
     yield from _meters(site, belief, now)
     yield from _circuits(site, grid, belief, sights, committed_ma, now)
     yield from _evses(belief, commitments, sessions, now)
@@ -72,6 +78,21 @@ def orphans(sessions: Sessions, now: Moment) -> Iterator[Condition]:
         if orphan.ended is not None and abs((now.utc - orphan.ended).total_seconds()) < ORPHAN_SHOWN_S:
             text = f"transaction {transaction} ended without a start, {orphan.energy_wh / 1e3:.1f} kWh: see depot sessions"
             yield Condition("orphan", station, 3, text)
+
+
+def sleepers(tempo: Tempo, now_s: float) -> Iterator[Condition]:
+    """Vehicles that should charge, may, and do not, whatever was tried. One that never began is perhaps just full."""
+    for evse, began in tempo.asleep(now_s):
+        text = "takes nothing after three wake-ups: plug it in again, or it is full"
+        yield Condition("asleep", evse, 2 if began else 3, text)
+
+
+def miswired(detective: Detective) -> Iterator[Condition]:
+    """EVSEs whose phases are not those of the config, as far as their meter shows."""
+    for evse, view in detective.contradictions():
+        likely = " ".join(PHASE_NAMES[phase] for phase in view.likely)
+        text = f"wired to {likely}, it seems ({view.confidence * 100:.0f} %, {view.seen} observations): check phases"
+        yield Condition("rotation", evse, 3, text)
 
 
 def _repeated(belief: Belief, now: Moment) -> Iterator[Condition]:
@@ -102,6 +123,8 @@ def _meters(site: Site, belief: Belief, now: Moment) -> Iterator[Condition]:
         error = belief.meters[meter.id].error or "no answer"
         priority = 1 if meter.id == site.circuits[CircuitId("site")].meter else 2
         yield Condition("meter", meter.id, priority, f"{seen}: {error}", 2.0)
+    for swapped, doubt in belief.witnesses.swapped():
+        yield Condition("phases", swapped, 2, told(doubt))
 
 
 def _circuits(
@@ -120,6 +143,7 @@ def _circuits(
                     if current is not None and current > circuit.limit_ma[phase]:
                         text = f"{PHASE_NAMES[phase]} at {current / 1e3:.1f} A, limit {circuit.limit_ma[phase] / 1e3:.0f} A"
                         yield Condition("overload", circuit.id, 1, text)
+        yield from _hot(circuit, belief.bimetals.get(circuit.id))
         if sights.get(circuit.id) is Sight.BLIND:
             yield Condition("failsafe", circuit.id, 1, "blind: every EVSE below stays at its fallback", 15.0)
         for phase in range(3):
@@ -128,6 +152,17 @@ def _circuits(
                 text = f"{PHASE_NAMES[phase]}: stations may draw {reserved:.0f} A if left alone, limit {circuit.limit_ma[phase] / 1e3:.0f} A"
                 yield Condition("reserve", circuit.id, 2, text, 30.0)
                 break
+
+
+def _hot(circuit: Circuit, bimetal: Bimetal | None) -> Iterator[Condition]:
+    margins = None if bimetal is None else bimetal.margins_pct()
+    if margins is None or min(margins) >= WARM_PCT:
+        return
+    least = min(margins)
+    device = circuit.breaker or "the most sensitive breaker there is, none is named"
+    hot = "may have tripped" if least == 0 else f"may trip, {least} % left"
+    text = f"{PHASE_NAMES[margins.index(least)]} was overloaded: {device}: {hot}; it cools for minutes"
+    yield Condition("trip-margin", circuit.id, 1 if least == 0 else 2, text, 2.0)
 
 
 def _evses(
@@ -158,61 +193,3 @@ def _evses(
             yield Condition("stuck", evse_id, 2, text, PREPARING_S)
         if evse.state is EvseState.FAULTED:
             yield Condition("fault", evse_id, 2, f"faulted: {evse.fault or 'no code'}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Alarm:
-    condition: Condition
-    first_s: float
-    last_s: float
-    saved: AlarmSaved | None = None
-
-
-class Alarms:
-    """Conditions over time. One alarm per kind and source."""
-
-    def __init__(self, boot: str) -> None:
-        self._boot = boot
-        self._count = 0
-        self._alarms: dict[tuple[str, str], _Alarm] = {}
-
-    def update(self, found: Iterator[Condition], now: Moment) -> list[AlarmSaved]:
-        """Alarms that appeared or cleared, for the ledger."""
-        changed = []
-        for condition in found:
-            key = (condition.kind, condition.source)
-            known = self._alarms.get(key)
-            alarm = _Alarm(condition, now.mono_s, now.mono_s) if known is None else known
-            alarm = replace(alarm, condition=condition, last_s=now.mono_s)
-            if alarm.saved is None and now.mono_s - alarm.first_s >= condition.delay_s:
-                self._count += 1
-                name = f"a{self._boot}-{self._count}"
-                saved = AlarmSaved(
-                    name, condition.kind, condition.source, condition.priority, condition.text, now.utc, None
-                )
-                alarm = replace(alarm, saved=saved)
-                changed.append(saved)
-            self._alarms[key] = alarm
-        for key, alarm in list(self._alarms.items()):
-            if now.mono_s - alarm.last_s > (CLEAR_S if alarm.saved else 0.0):
-                del self._alarms[key]
-                if alarm.saved is not None:
-                    changed.append(replace(alarm.saved, cleared=now.utc))
-        return changed
-
-    def views(self) -> tuple[AlarmView, ...]:
-        """Strongest first, then groups, then oldest."""
-        shown = [
-            AlarmView(
-                a.saved.id,
-                a.saved.kind,
-                a.condition.priority,
-                "unack",
-                a.saved.source,
-                a.condition.text,
-                a.saved.since,
-            )
-            for a in self._alarms.values()
-            if a.saved is not None
-        ]
-        return tuple(sorted(shown, key=lambda view: (view.priority, view.kind != CLUSTER, view.since)))

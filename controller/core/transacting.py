@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from controller.core import coming
 from controller.core import events as ev
 from controller.core.applied import NOTHING, Applied
 from controller.core.commands import Audited, Entry
 from controller.core.model import Moment, StationId, Verdict, station_of
-from controller.core.sessions import REFUSED
+from controller.core.session import REFUSED
 from controller.core.state import State
 from controller.core.view import mask
 
@@ -42,20 +43,23 @@ def transacted(state: State, event: Transacted, now: Moment) -> Applied:
                 sessions.refuse(event.evse)
             state.memory[event.evse].start_token = None
             state.belief.evses[event.evse].wished = False
+            state.agenda.changed()
             applied = Applied(tuple(entries), verdict, event.transaction, urgent=True)
             return _with_token(state, applied, event.token)
         case ev.TransactionIdentified():
             verdict = _verdict(state, event.token, station_of(event.evse), now)
             entries = sessions.identify(event, verdict)
+            state.agenda.changed()
             return _with_token(state, Applied(tuple(entries), verdict, urgent=True), event.token)
         case ev.TransactionMeasured():
             return Applied(tuple(sessions.closing(event)))
         case ev.TransactionEnded():
-            before = set(sessions.running)
+            before = dict(sessions.running)
             entries = sessions.end(event, now)
-            for evse in before - set(sessions.running):
+            stays = coming.ended(state, before, event)
+            for evse in before.keys() - sessions.running.keys():
                 state.session_over(evse, now.mono_s)
-            return Applied(tuple(entries), transaction=event.transaction, urgent=True)
+            return Applied((*entries, *stays), transaction=event.transaction, urgent=True)
         case _:
             assert_never(event)
 

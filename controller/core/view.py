@@ -20,6 +20,7 @@ from controller.core.model import (
     Site,
 )
 from controller.core.orders import IDLE_MA
+from controller.core.recognition import suggestion
 from controller.core.snapshot import (
     ChannelView,
     CircuitView,
@@ -29,6 +30,7 @@ from controller.core.snapshot import (
     Snapshot,
 )
 from controller.core.state import State
+from controller.core.storing import measured
 
 
 def mask(token: str | None) -> str | None:
@@ -46,6 +48,7 @@ def picture(
     """The snapshot of this step. committed_ma: per resource of the grid."""
     site, belief = state.site, state.belief
     word, text = _site_state(sights, belief, now)
+    calling, quiet = state.alarms.views()
     return Snapshot(
         time=now.utc,
         site=site.name,
@@ -62,8 +65,14 @@ def picture(
             ChannelView(c.channel, c.state, c.text, c.host, c.region, c.enabled_by)
             for c in belief.channels.values()
         ),
-        alarms=state.alarms.views(),
+        alarms=calling,
         orders=state.orders.views(),
+        peak=None if state.peak is None else state.peak.view(now),
+        grid_limits=state.inputs.views(now),
+        batteries=state.batteries.views(lambda unit: measured(state, unit, now)),
+        planner="" if state.plan is None else state.plan.by,
+        planner_text="" if state.plan is None else state.plan.why,
+        alarms_quiet=quiet,
     )
 
 
@@ -111,7 +120,14 @@ def _circuit(
         meter=circuit.meter,
         meter_age_s=age,
         quality=quality,
+        trip_margin_pct=_margin_pct(belief, circuit.id),
     )
+
+
+def _margin_pct(belief: Belief, circuit: CircuitId) -> int | None:
+    bimetal = belief.bimetals.get(circuit)
+    margins = None if bimetal is None else bimetal.margins_pct()
+    return None if margins is None else min(margins)
 
 
 def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
@@ -119,7 +135,8 @@ def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
     if session is None:
         return None
     vehicle = session.vehicle
-    departure = state.departures.get(vehicle or "") or state.departures.get(evse.id)
+    known = [told for key in (vehicle, evse.id) if key and (told := state.agenda.shown.get(key))]
+    told = next((each for each in known if each.departure.at >= now.utc), None)
     wish = state.plan.wishes.get(evse.id, NO_WISH) if state.plan is not None else NO_WISH
     return SessionView(
         id=session.id,
@@ -128,8 +145,10 @@ def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
         started=session.started,
         energy_wh=session.energy_wh,
         soc=session.soc,
-        departs=None if departure is None or departure.at < now.utc else departure.at,
+        departs=None if told is None else told.departure.at,
         short_wh=wish.short_wh,
+        departs_by=None if told is None else told.by,
+        looks_like=suggestion(state, session),
     )
 
 
@@ -168,6 +187,10 @@ def _evse(state: State, evse: Evse, now: Moment) -> EvseView:
         session=session,
         fault=known.fault,
         identity=station.identity,
+        contactor_cycles=state.tempo.paces[evse.id].contactor_cycles,
+        phases=evse.phases if evse.rotation_known and evse.dc is None else None,
+        phases_used=evse.phases[:1] if account.one_phase(now_s) else state.usage.phases(evse.id, now_s),
+        rotation=state.detective.view(evse.id),
     )
 
 

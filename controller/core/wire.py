@@ -20,17 +20,22 @@ from controller.core.events import Event
 from controller.core.model import EvseState, PerPhase, Quality
 from controller.core.snapshot import (
     AlarmView,
+    BatteryView,
     CampaignView,
     ChannelView,
     CircuitView,
     EvseView,
+    GridLimitView,
+    LooksLike,
     MeterView,
     OrderView,
+    PeakView,
     SessionView,
     Snapshot,
     UpgradeView,
 )
 from controller.core.units import amps
+from controller.core.wire_wiring import wiring_doc, with_wiring
 
 VERSION = 1
 
@@ -196,6 +201,11 @@ def status(snapshot: Snapshot) -> dict[str, Plain]:
         "alarms": [_alarm_doc(view) for view in snapshot.alarms],
         "orders": [_order_doc(view) for view in snapshot.orders],
         "campaign": None if snapshot.campaign is None else _campaign_doc(snapshot.campaign),
+        "peak": to_plain(snapshot.peak),
+        "grid_limits": to_plain(snapshot.grid_limits),
+        "batteries": to_plain(snapshot.batteries),
+        "planner": {"by": snapshot.planner, "text": snapshot.planner_text},
+        "alarms_quiet": [_alarm_doc(view) for view in snapshot.alarms_quiet],
     }
 
 
@@ -220,6 +230,16 @@ def snapshot_from(doc: Mapping[str, Plain]) -> Snapshot:
             alarms=tuple(_alarm_view(each) for each in doc["alarms"]),
             orders=tuple(_order_view(each) for each in doc["orders"]),
             campaign=_campaign_view(doc.get("campaign")),
+            peak=None if (peak := doc.get("peak")) is None else from_plain(PeakView, _named(PeakView, peak)),
+            grid_limits=tuple(
+                from_plain(GridLimitView, _named(GridLimitView, each)) for each in doc.get("grid_limits", ())
+            ),
+            batteries=tuple(
+                from_plain(BatteryView, _named(BatteryView, each)) for each in doc.get("batteries", ())
+            ),
+            planner=doc.get("planner", {}).get("by", ""),
+            planner_text=doc.get("planner", {}).get("text", ""),
+            alarms_quiet=tuple(_alarm_view(each) for each in doc.get("alarms_quiet", ())),
         )
     except KeyError as error:
         raise ValueError(f"status document without {error}") from None
@@ -275,6 +295,7 @@ def _circuit_doc(view: CircuitView) -> dict[str, Plain]:
         "meter": view.meter,
         "meter_age_s": view.meter_age_s,
         "quality": None if view.quality is None else view.quality.value,
+        "trip_margin_pct": view.trip_margin_pct,
     }
 
 
@@ -290,6 +311,7 @@ def _circuit_view(doc: Mapping[str, Any]) -> CircuitView:
         meter=doc["meter"],
         meter_age_s=doc["meter_age_s"],
         quality=None if quality is None else Quality(quality),
+        trip_margin_pct=doc.get("trip_margin_pct"),
     )
 
 
@@ -316,7 +338,9 @@ def _evse_doc(view: EvseView) -> dict[str, Plain]:
         "lease_left_s": view.lease_left_s,
         "fault": view.fault,
         "identity": view.identity,
+        "contactor_cycles": view.contactor_cycles,
         "session": None if view.session is None else _session_doc(view.session),
+        **wiring_doc(view),
     }
 
 
@@ -345,16 +369,22 @@ def _evse_view(doc: Mapping[str, Any]) -> EvseView:
         session=None if session is None else _session_view(session),
         fault=doc["fault"],
         identity=doc["identity"],
+        contactor_cycles=doc.get("contactor_cycles", 0),
+        **with_wiring(doc),
     )
 
 
 def _session_doc(view: SessionView) -> dict[str, Plain]:
-    return {**_flat(view), "started": _stamp(view.started), "departs": _stamp_or_none(view.departs)}
+    times = {"started": _stamp(view.started), "departs": _stamp_or_none(view.departs)}
+    return {**_flat(view), **times, "looks_like": to_plain(view.looks_like)}
 
 
 def _session_view(doc: Mapping[str, Any]) -> SessionView:
     times = {"started": instant(doc["started"]), "departs": _instant_or_none(doc["departs"])}
-    return SessionView(**{**_named(SessionView, doc), **times})
+    guess = doc.get("looks_like")
+    looks_like = None if guess is None else from_plain(LooksLike, _named(LooksLike, guess))
+    known = _named(SessionView, {"departs_by": None, **doc, "looks_like": looks_like})
+    return SessionView(**{**known, **times})
 
 
 def _meter_doc(view: MeterView) -> dict[str, Plain]:
@@ -388,11 +418,11 @@ def _meter_view(doc: Mapping[str, Any]) -> MeterView:
 
 
 def _alarm_doc(view: AlarmView) -> dict[str, Plain]:
-    return {**_flat(view), "since": _stamp(view.since)}
+    return {**to_plain(view), "since": _stamp(view.since), "until": _stamp_or_none(view.until)}
 
 
 def _alarm_view(doc: Mapping[str, Any]) -> AlarmView:
-    return AlarmView(**{**_named(AlarmView, doc), "since": instant(doc["since"])})
+    return from_plain(AlarmView, {name: doc[name] for name in _names(AlarmView) if name in doc})
 
 
 def _order_doc(view: OrderView) -> dict[str, Plain]:

@@ -26,7 +26,7 @@ def apply_wish(state: State, event: Wished, now: Moment) -> Audited:
     """Puts the order on the desk, or refuses it with a reason; either way it is audited."""
     kind = type(event).__name__.removesuffix("Wished").lower()
     order = Order(event.order, kind, event.evse, event.by, kind, now.mono_s)
-    reason = _refusal(state, event)
+    reason = refusal(state, event)
     if reason is not None:
         state.orders.refuse(order, now, reason)
         return Audited(now.utc, event.by, f"{kind}-refused", event.evse, reason)
@@ -72,7 +72,7 @@ def apply_wish(state: State, event: Wished, now: Moment) -> Audited:
     return Audited(now.utc, event.by, kind, event.evse, order.text)
 
 
-def _refusal(state: State, event: Wished) -> str | None:
+def refusal(state: State, event: Wished) -> str | None:
     if isinstance(event, LimitWished):
         return None  # holds for the next session too, and when the station comes back
     discharges = state.memory[event.evse].discharge is not None

@@ -7,7 +7,7 @@ in the station's steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.core.grid import Grid
@@ -55,13 +55,14 @@ class _Seat:
     step_ma: int
     kw_per_ma: float
     uses: tuple[int, ...]
+    floor_ma: int  # kept for it anyway
     current_ma: int = 0
 
     def raise_to(self, ma: int, room_ma: list[int]) -> bool:
         ma = min(ma, self.cap_ma)
         ma -= ma % self.step_ma
-        more = ma - self.current_ma
-        if ma < self.min_ma or more <= 0 or any(room_ma[r] < more for r in self.uses):
+        more = max(ma, self.floor_ma) - max(self.current_ma, self.floor_ma)
+        if ma < self.min_ma or ma <= self.current_ma or any(room_ma[r] < more for r in self.uses):
             return False
         for r in self.uses:
             room_ma[r] -= more
@@ -69,10 +70,21 @@ class _Seat:
         return True
 
 
-def whole_amps(site: Site, grid: Grid, claims: Sequence[Claim], room_ma: Sequence[int]) -> dict[EvseId, int]:
-    """A cap per EVSE, in mA; together no more than the program spends now, rounded by less than one minimum."""
-    room = list(room_ma)
-    seats = [_seat(site, grid, claim) for claim in claims if claim.planned_kwh > 1e-3]
+def whole_amps(
+    site: Site,
+    grid: Grid,
+    claims: Sequence[Claim],
+    room_ma: Sequence[int],
+    floors_ma: Mapping[EvseId, int] | None = None,
+) -> dict[EvseId, int]:
+    """A cap per EVSE, in mA; together no more than the program spends now, rounded by less than one minimum. `room_ma` is
+    beside what is kept for each by `floors_ma`."""
+    room, floors = list(room_ma), floors_ma or {}
+    seats = [
+        _seat(site, grid, claim, floors.get(claim.task.evse, 0))
+        for claim in claims
+        if claim.planned_kwh > 1e-3
+    ]
     budget = _Budget(sum(seat.claim.now_kw for seat in seats))
     seats.sort(key=lambda seat: (seat.claim.waits, seat.claim.spare_h, seat.claim.task.evse))
     for seat in seats:
@@ -111,7 +123,8 @@ class _Budget:
 
     def climb(self, seat: _Seat, ma: int, room_ma: list[int]) -> None:
         before = seat.current_ma
-        most = min([ma, before + int(self._kw / seat.kw_per_ma), *(before + room_ma[r] for r in seat.uses)])
+        start = max(before, seat.floor_ma)
+        most = min([ma, before + int(self._kw / seat.kw_per_ma), *(start + room_ma[r] for r in seat.uses)])
         if seat.raise_to(most, room_ma):
             self._kw -= (seat.current_ma - before) * seat.kw_per_ma
 
@@ -120,9 +133,9 @@ def _presses(claim: Claim) -> bool:
     return claim.now_kw > 1e-3 and claim.spare_h < (TIGHT_PRESSING_H if claim.tight else PRESSING_H)
 
 
-def _seat(site: Site, grid: Grid, claim: Claim) -> _Seat:
+def _seat(site: Site, grid: Grid, claim: Claim, floor_ma: int) -> _Seat:
     unit = site.evses[claim.task.evse]
     step = unit.step_ma
     kw_per_ma = claim.task.kw_per_a / 1000
     cap_ma = min(unit.max_ma, -(-int(claim.most_kw / kw_per_ma) // step) * step)
-    return _Seat(claim, -(-unit.min_ma // step) * step, cap_ma, step, kw_per_ma, grid.uses[unit.id])
+    return _Seat(claim, -(-unit.min_ma // step) * step, cap_ma, step, kw_per_ma, grid.uses[unit.id], floor_ma)

@@ -51,7 +51,7 @@ def broken(
     sums_a = np.zeros((len(grid.resources), slots.count))
     for task, power_kw in zip(tasks, solution.power_kw, strict=True):
         for resource in grid.uses[task.evse]:
-            sums_a[resource] += np.clip(power_kw, 0.0, None) / task.kw_per_a
+            sums_a[resource] += outlook.taken_a(task, power_kw)
     above = np.argwhere(sums_a > outlook.room_a + LOOSE_A)
     if len(above):
         resource, slot = (int(n) for n in above[0])

@@ -7,13 +7,15 @@ A pure function of the request: everything it knows is in there, and the solver 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from controller.core.discharge import FLOOR_PCT, PLAN
 from controller.core.grid import Grid
-from controller.core.model import EvseId, Plan, Wish
+from controller.core.model import EvseId, FeedBack, Plan, Wish
 from controller.core.planning import PlanRequest
 from controller.planner import program as programs
 from controller.planner import rules
@@ -31,16 +33,18 @@ SHORT_KWH = 0.05
 READY_KWH = 0.25  # less than this missing is ready
 TIGHT = 0.01  # of all needs
 PAUSE = 0.15  # in mean prices per kWh: below this a pause and another start are not worth it
+LEAST_LENT_KW = 1.0  # less is not worth a discharge
+LENT_SLOTS = 3  # of the plan, half an hour and more: a planner that dies must not go on discharging
 REGRET = 0.03  # in mean prices: a slot this much dearer per kWh than the best one of a vehicle is not as good
 
 
-def plan(request: PlanRequest, limit_s: float = LIMIT_S) -> Plan:
+def plan(request: PlanRequest, limit_s: float = LIMIT_S, iterations: int | None = None) -> Plan:
     """Advice for every EVSE that has a vehicle or a schedule. Never raises for what the solver does."""
     fallback = rules.plan(request)
     if not request.now.utc_trusted:
         return replace(fallback, why="the clock is not trusted")
     try:
-        return _planned(request, fallback, limit_s)
+        return _planned(request, fallback, limit_s, iterations)
     except NoPlan as error:
         return replace(fallback, why=str(error))
     except Exception as error:  # a planner that dies must not take the advice with it
@@ -48,7 +52,7 @@ def plan(request: PlanRequest, limit_s: float = LIMIT_S) -> Plan:
         return replace(fallback, why=f"{type(error).__name__}: {error}")
 
 
-def _planned(request: PlanRequest, fallback: Plan, limit_s: float) -> Plan:
+def _planned(request: PlanRequest, fallback: Plan, limit_s: float, iterations: int | None) -> Plan:
     slots = slots_for(request)
     tasks = tasks_for(request, slots)
     grid = Grid.of(request.site)
@@ -56,7 +60,7 @@ def _planned(request: PlanRequest, fallback: Plan, limit_s: float) -> Plan:
     if not tasks and request.battery is None:
         return replace(fallback, by="horizon")
     program = programs.build(request, grid, tasks, slots, outlook)
-    solution = programs.solve(program, limit_s)
+    solution = programs.solve(program, limit_s, iterations)
     wrong = broken(grid, tasks, slots, outlook, solution, request.battery)
     if wrong is not None:
         raise NoPlan(f"the result is not usable: {wrong}")
@@ -69,7 +73,7 @@ def _planned(request: PlanRequest, fallback: Plan, limit_s: float) -> Plan:
         site_w=tuple(round(1000 * float(kw)) for kw in solution.site_kw),
         battery_w=None if request.battery is None else round(1000 * float(solution.battery_kw[0])),
         ready_pct=_ready_pct(request, tasks, slots, solution),
-        remedies=remedies(grid, tasks, slots, outlook, solution),
+        remedies=remedies(request, grid, tasks, slots, outlook, solution),
     )
 
 
@@ -110,6 +114,7 @@ def _wishes(
         for task, power_kw, regret in zip(tasks, solution.power_kw, regrets, strict=True)
         if task.present is not None
     }
+    numbers = {task.evse: n for n, task in enumerate(tasks) if task.present is not None}
     short = {
         task.evse: float(short_kwh)
         for task, short_kwh in zip(tasks, solution.short_kwh, strict=True)
@@ -117,7 +122,7 @@ def _wishes(
     }
     room_ma = [int(1000 * float(room)) for room in outlook.room_a[:, 0]]
     told = [claim for claim in claims.values() if claim.task.told]
-    amps = whole_amps(request.site, grid, told, room_ma)
+    amps = whole_amps(request.site, grid, told, room_ma, request.floors_ma)
     wishes = dict(base)
     for present in request.present:
         evse = present.evse
@@ -125,8 +130,20 @@ def _wishes(
         claim = claims.get(evse)
         if claim is None or before.feed_back is not None:
             continue
-        wishes[evse] = _wish(before, claim, amps.get(evse, 0), short.get(evse))
+        wish = _wish(before, claim, amps.get(evse, 0), short.get(evse))
+        lent = _lent(claim.task, slots, solution.power_kw[numbers[evse]])
+        wishes[evse] = wish if lent is None else replace(wish, cap_ma=0, why="plan: lends", feed_back=lent)
     return wishes
+
+
+def _lent(task: Task, slots: Slots, power_kw: Floats) -> FeedBack | None:
+    """What it is to feed back now, and for how long: not longer than the next plans may be waited for."""
+    if task.lender is None or power_kw[0] > -LEAST_LENT_KW:
+        return None
+    run = int(np.argmax(power_kw > -LEAST_LENT_KW)) or slots.count
+    until = slots.times()[min(run, LENT_SLOTS)]
+    floor_pct = math.ceil(100 * task.lender.floor_wh / 1000 / task.battery_kwh - 1e-6)
+    return FeedBack(PLAN, round(-1000 * float(power_kw[0])), until, max(FLOOR_PCT, floor_pct))
 
 
 def _claim(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from controller.core.model import Departure, EvseId, SlotAction, VehicleId
 from controller.core.planning import Lender, PlanRequest, Present
+from controller.core.watts import limit_w
 from controller.core.windows import windows
 
 Floats = npt.NDArray[np.float64]
@@ -63,7 +64,7 @@ class Task:
     present: Present | None
     from_h: float
     to_h: float
-    need_kwh: float
+    need_kwh: float  # below 0: a lender has so much more than it needs
     full_kw: float
     most_kw: Floats
     phases: tuple[int, ...]
@@ -75,6 +76,7 @@ class Task:
     lender: Lender | None = None
     stored_kwh: float = 0.0
     battery_kwh: float = 0.0
+    guess: bool = False  # nobody announced it: it keeps room, and costs nobody anything
 
 
 def slots_for(request: PlanRequest) -> Slots:
@@ -133,14 +135,15 @@ def _strangers(request: PlanRequest, slots: Slots, here: list[Task]) -> list[Tas
     if not told:
         return []
     taken = {present.evse for present in request.present}
-    need_kwh = statistics.fmean(task.need_kwh + _received_kwh(task) for task in told)
+    need_kwh = statistics.fmean(max(0.0, task.need_kwh) + _received_kwh(task) for task in told)
     to_h = statistics.median(task.to_h for task in told)
     from_h = float(slots.edges_h[1])
     if to_h <= from_h:
         return []
     free = sorted(evse for evse in request.site.evses if evse not in taken)
     return [
-        replace(_task(request, slots, evse, None, from_h, to_h, need_kwh), share=STRANGER) for evse in free
+        replace(_task(request, slots, evse, None, from_h, to_h, need_kwh), share=STRANGER, guess=True)
+        for evse in free
     ]
 
 
@@ -167,7 +170,7 @@ def missing_wh(request: PlanRequest, present: Present, departure: Departure) -> 
 
 
 def _present(request: PlanRequest, slots: Slots, present: Present, lender: Lender | None) -> Task | None:
-    if present.evse not in request.site.evses or present.drawn_ma == 0:
+    if present.evse not in request.site.evses:
         return None
     departure = departure_of(request, present)
     told, to_h, need_kwh, stays = False, LINGER_H, None, np.ones(slots.count)
@@ -177,26 +180,26 @@ def _present(request: PlanRequest, slots: Slots, present: Present, lender: Lende
         left_h = slots.hour(departure.at)
         stays, to_h = _stay(request, slots, left_h)
         told = need_kwh is not None
-    if need_kwh is not None and need_kwh <= DONE_KWH:
-        if not (present.granted_ma and present.drawn_ma) and lender is None:
+    # what is lent shows in the state of charge alone: a target in kWh would forget to ask it back
+    by_soc = departure is not None and departure.at > request.now.utc and departure.energy_wh is None
+    battery_kwh = _battery_kwh(request, present)
+    lends = lender is not None and by_soc and need_kwh is not None and battery_kwh is not None
+    if present.drawn_ma == 0 and not lends:
+        return None
+    if need_kwh is not None and need_kwh <= DONE_KWH and not lends:
+        if not present.granted_ma:
             return None
-        need_kwh = MORE_KWH if present.drawn_ma else 0.0
-        told = False
+        need_kwh, told = MORE_KWH, False
     task = _task(request, slots, present.evse, present.vehicle, 0.0, to_h, need_kwh, present)
-    if lender is None or present.vehicle is None or present.soc is None:
-        return replace(task, told=told, stays=stays)
-    battery_wh = request.site.vehicles[present.vehicle].battery_wh
-    if battery_wh is None:
-        return replace(task, told=told, stays=stays)
-    battery = battery_wh / 1000
-    return replace(
-        task,
-        told=told,
-        stays=stays,
-        lender=lender,
-        stored_kwh=battery * present.soc / 100,
-        battery_kwh=battery,
-    )
+    task = replace(task, told=told, stays=stays)
+    if not lends or battery_kwh is None or present.soc is None:
+        return task
+    return replace(task, lender=lender, stored_kwh=battery_kwh * present.soc / 100, battery_kwh=battery_kwh)
+
+
+def _battery_kwh(request: PlanRequest, present: Present) -> float | None:
+    known = None if present.vehicle is None else request.site.vehicles.get(present.vehicle)
+    return None if known is None or known.battery_wh is None else known.battery_wh / 1000
 
 
 def _stay(request: PlanRequest, slots: Slots, left_h: float) -> tuple[Floats, float]:
@@ -221,7 +224,9 @@ def _task(
     present: Present | None = None,
 ) -> Task:
     unit = request.site.evses[evse]
-    kw_per_a = request.site.voltage_mv * len(unit.phases) / 1e6
+    kw_per_a = limit_w(unit, 1_000_000, request.site.voltage_mv) / 1e6
+    if present is not None and present.phases is not None:
+        kw_per_a *= min(1.0, len(present.phases) / len(unit.phases))
     full_kw = unit.max_ma / 1000 * kw_per_a
     known = None if vehicle is None else request.site.vehicles.get(vehicle)
     if known is not None and known.max_power_w is not None:

@@ -2,18 +2,22 @@
 
 Minimises cost plus the value of what stays short. That value is larger than any price, so energy goes first; it is
 largest for the vehicle that needs least (a small need is filled whole before a large one is begun: most vehicles
-ready), and doubles per step of priority. Energy in a slot is average power times its length.
+ready), and doubles per step of priority. The quarter hour's target gives way only where the site's own load breaks it, and
+what circuits keep for fallbacks is nobody else's room. Energy in a slot is average power times its length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import highspy
 import numpy as np
 import numpy.typing as npt
 
 from controller.core.grid import Grid
+from controller.core.model import SITE, EvseId
 from controller.core.planning import PlanRequest
 from controller.planner.needs import Floats, Slots, Task, series
 
@@ -38,8 +42,9 @@ class Outlook:
     feed_in: Floats
     load_kw: Floats
     sun_kw: Floats
-    room_a: Floats  # resource x slot
+    room_a: Floats  # resource x slot, beside what is kept for fallbacks
     nets: bool  # whether what flows at the grid connection matters beyond the sum of energies
+    floors_a: Mapping[EvseId, float]  # kept for each EVSE: what it gets up to this takes no room
 
     @classmethod
     def of(cls, request: PlanRequest, grid: Grid, slots: Slots) -> Outlook:
@@ -49,8 +54,12 @@ class Outlook:
         feed_in = series([(p.start, p.amount) for p in request.feed_in], slots, 0.0)
         load_kw = series([(s.start, s.power_w / 1000) for s in request.load], slots, 0.0)
         sun_kw = series([(s.start, max(0, s.power_w) / 1000) for s in request.pv], slots, 0.0)
+        if not request.load and (now_ma := request.background_ma.get(SITE)) is not None:
+            # what the meter shows now has the sun in it
+            load_kw = np.full(slots.count, sum(now_ma) * request.site.voltage_mv / 1e9 + sun_kw[0])
         room_a = np.empty((len(grid.resources), slots.count))
         per_phase_a = (load_kw - sun_kw) * 1e6 / (3 * request.site.voltage_mv)
+        kept_ma = grid.sums(request.floors_ma.items())
         for r, (circuit, phase) in enumerate(grid.resources):
             node = request.site.circuits[circuit]
             other = request.background_ma.get(circuit) or node.assumed_load_ma
@@ -60,9 +69,17 @@ class Outlook:
                 used_a[1:] = per_phase_a[1:]
                 if circuit not in request.background_ma:
                     used_a[0] = per_phase_a[0]
-            room_a[r] = np.clip(grid.limits_ma[r] / 1000 - np.clip(used_a, 0.0, None), 0.0, None)
+            left_a = (grid.limits_ma[r] - kept_ma[r]) / 1000
+            room_a[r] = np.clip(left_a - np.clip(used_a, 0.0, None), 0.0, None)
         nets = bool(request.pv or request.battery or request.lenders or request.peak_price > 0)
-        return cls(price, np.minimum(feed_in, price), load_kw, sun_kw, room_a, nets)
+        nets = nets or request.target_w is not None
+        floors_a = {evse: ma / 1000 for evse, ma in request.floors_ma.items() if ma > 0}
+        return cls(price, np.minimum(feed_in, price), load_kw, sun_kw, room_a, nets, floors_a)
+
+    def taken_a(self, task: Task, power_kw: Floats) -> Floats:
+        """Of the room of the circuits, per slot."""
+        floor_a = self.floors_a.get(task.evse, 0.0)
+        return np.asarray(np.clip(power_kw / task.kw_per_a - floor_a, 0.0, None), dtype=np.float64)
 
 
 @dataclass(slots=True)
@@ -90,7 +107,8 @@ class Rows:
 
 @dataclass(slots=True)
 class Program:
-    """Columns are numbered as they are added; `power[n]` maps the slots of task n to columns (-1 = none)."""
+    """Columns are numbered as they are added; `power[n]` and `free[n]` map the slots of task n to columns (-1 = none).
+    `free`: what it gets up to the fallback that is kept for its EVSE anyway; only `power` takes room of the circuits."""
 
     tasks: list[Task]
     slots: Slots
@@ -101,6 +119,7 @@ class Program:
     count: int = 0
     rows: Rows = field(default_factory=Rows)
     power: list[Columns] = field(default_factory=list)
+    free: list[Columns] = field(default_factory=list)
     lent: dict[int, Columns] = field(default_factory=dict)
     short: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -114,6 +133,10 @@ class Program:
             into.append(np.broadcast_to(np.asarray(value, dtype=np.float64), (n,)))
         self.count += n
         return np.arange(self.count - n, self.count)
+
+    def charging(self, number: int, slot: int) -> list[int]:
+        """The columns of what this task gets in this slot."""
+        return [int(each[slot]) for each in (self.power[number], self.free[number]) if each[slot] >= 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +174,21 @@ def build(
             tilt = tilt - STAY_ON * scale * (middle_h[at] < 1.0)
         # what is planned for a time when it may be gone is, in the mean, as good as short
         tilt = tilt + (1 - task.stays[at]) * program.weights[number]
-        columns = np.full(slots.count, -1)
-        hours = slots.hours[at]
-        columns[at] = program.columns((price[at] + tilt) * hours, 0.0, task.most_kw[at], len(at))
-        program.power.append(columns)
+        paid = outlook.price if task.guess else price
+        cost = np.zeros(slots.count)
+        cost[at] = (paid[at] + tilt) * slots.hours[at]
+        free_kw = np.minimum(task.most_kw, outlook.floors_a.get(task.evse, 0.0) * task.kw_per_a)
+        for into, upper_kw in ((program.power, task.most_kw - free_kw), (program.free, free_kw)):
+            columns, some = np.full(slots.count, -1), np.flatnonzero(upper_kw > 1e-6)
+            columns[some] = program.columns(cost[some], 0.0, upper_kw[some], len(some))
+            into.append(columns)
         short = program.columns(program.weights[number], 0.0, max(0.0, task.need_kwh), 1)
         program.short.append(int(short[0]))
-        row = program.rows.add(
-            columns[at], hours, max(0.0, task.need_kwh), INF if task.lender else task.need_kwh
-        )
-        program.rows.put(row, short, 1.0)
+        least_kwh = task.need_kwh if task.lender else max(0.0, task.need_kwh)
+        row = program.rows.add(short, 1.0, least_kwh, INF if task.lender else task.need_kwh)
+        for columns in (program.power[number], program.free[number]):
+            some = np.flatnonzero(columns >= 0)
+            program.rows.put(row, columns[some], slots.hours[some])
         if task.lender is not None:
             _lend(program, number, task, row)
     _circuits(program, grid)
@@ -175,9 +203,10 @@ def weights(tasks: list[Task], request: PlanRequest, outlook: Outlook, small_fir
     most = max((task.need_kwh for task in tasks), default=1.0) or 1.0
     found = []
     for task in tasks:
-        value = base * (1 + small_first * (1 - min(1.0, task.need_kwh / most))) * task.share
+        value = base * (1 + small_first * (1 - min(1.0, max(0.0, task.need_kwh) / most))) * task.share
         if not task.told:
-            value = max(base * UNTOLD_VALUE, 2 * float(np.max(np.abs(outlook.price), initial=0.05)))
+            dearest = 2 * float(np.max(np.abs(outlook.price), initial=0.05)) + max(0.0, request.peak_price)
+            value = max(base * UNTOLD_VALUE, dearest)
         found.append(value * 2.0 ** -max(-8, min(8, task.priority)))
     return found
 
@@ -185,8 +214,8 @@ def weights(tasks: list[Task], request: PlanRequest, outlook: Outlook, small_fir
 def _lend(program: Program, number: int, task: Task, need_row: int) -> None:
     """V2G: the battery's content along the way, between the floor and full."""
     assert task.lender is not None
-    slots, columns = program.slots, program.power[number]
-    at = np.flatnonzero(columns >= 0)
+    slots = program.slots
+    at = np.flatnonzero(task.most_kw > 1e-6)
     fraction = task.most_kw[at] / task.full_kw
     hours = slots.hours[at]
     lent = np.full(slots.count, -1)
@@ -201,9 +230,10 @@ def _lend(program: Program, number: int, task: Task, need_row: int) -> None:
     for k, slot in enumerate(at):
         before = [held[k - 1]] if k else []
         start = 0.0 if k else task.stored_kwh
+        charging = program.charging(number, int(slot))
         program.rows.add(
-            [held[k], *before, columns[slot], lent[slot]],
-            [1.0, *([-1.0] if k else []), -hours[k], hours[k]],
+            [held[k], *before, *charging, lent[slot]],
+            [1.0, *([-1.0] if k else []), *([-hours[k]] * len(charging)), hours[k]],
             start,
             start,
         )
@@ -221,7 +251,7 @@ def _circuits(program: Program, grid: Grid) -> None:
         groups.setdefault((grid.resources[resource][0], tuple(members)), []).append(resource)
     for (_, chosen), resources in groups.items():
         columns = np.array([program.power[n] for n in chosen])
-        most_a = np.array([tasks[n].most_kw / tasks[n].kw_per_a for n in chosen])
+        most_a = np.array([program.outlook.taken_a(tasks[n], tasks[n].most_kw) for n in chosen])
         per_kw = np.array([1 / tasks[n].kw_per_a for n in chosen])
         tight = np.array(resources)[np.argmin(room_a[resources], axis=0)]
         # feeding back is not counted as room: a vehicle may stop it at any time
@@ -234,7 +264,8 @@ def _circuits(program: Program, grid: Grid) -> None:
 
 
 def _balance(program: Program, request: PlanRequest) -> None:
-    """What comes in minus what goes out = load + charging - sun + battery; the month's peak covers every slot."""
+    """What comes in minus what goes out = load + charging - sun + battery; the month's peak covers every slot, and what
+    is above the target costs more than any vehicle that stays short."""
     slots, outlook, hours = program.slots, program.outlook, program.slots.hours
     n = slots.count
     program.grid_in = program.columns(outlook.price * hours, 0.0, INF, n)
@@ -245,7 +276,13 @@ def _balance(program: Program, request: PlanRequest) -> None:
     peak = None
     if request.peak_price > 0:
         peak = int(program.columns(request.peak_price, max(0, request.peak_w) / 1000, INF, 1)[0])
-    sources = [(columns, -1.0) for columns in program.power] + [(c, 1.0) for c in program.lent.values()]
+    over = None
+    if request.target_w is not None:
+        over = program.columns(2 * max(program.weights, default=1.0) * hours, 0.0, INF, n)
+    known = [n for n, task in enumerate(program.tasks) if not task.guess]
+    sources = [(part[n], -1.0) for n in known for part in (program.power, program.free)] + [
+        (c, 1.0) for c in program.lent.values()
+    ]
     for slot in range(n):
         cols, values = [program.grid_in[slot], program.grid_out[slot]], [1.0, -1.0]
         for columns, sign in sources:
@@ -259,6 +296,8 @@ def _balance(program: Program, request: PlanRequest) -> None:
         program.rows.add(cols, values, rest, rest)
         if peak is not None:
             program.rows.add([peak, program.grid_in[slot]], [1.0, -1.0], 0.0, INF)
+        if over is not None and request.target_w is not None:
+            program.rows.add([program.grid_in[slot], over[slot]], [1.0, -1.0], -INF, request.target_w / 1000)
 
 
 def _battery(program: Program, request: PlanRequest) -> tuple[Columns, Columns]:
@@ -270,9 +309,9 @@ def _battery(program: Program, request: PlanRequest) -> tuple[Columns, Columns]:
     charge = program.columns(1e-4 * scale * hours, 0.0, battery.charge_w / 1000, n)
     discharge = program.columns(1e-4 * scale * hours, 0.0, battery.discharge_w / 1000, n)
     start, full = battery.stored_wh / 1000, battery.capacity_wh / 1000
-    # what is left at the end is worth what it would cost to buy again: neither sold off nor hoarded
+    # what is left at the end is worth what it would cost to buy again in a cheap hour: neither sold off nor hoarded
     worth = np.zeros(n)
-    worth[-1] = -float(np.mean(program.outlook.price)) * way
+    worth[-1] = -_again(program, request) / way
     held = program.columns(worth, min(start, battery.floor_wh / 1000), max(full, start), n)
     for k in range(n):
         before = [held[k - 1]] if k else []
@@ -286,13 +325,23 @@ def _battery(program: Program, request: PlanRequest) -> tuple[Columns, Columns]:
     return charge, discharge
 
 
-def solve(program: Program, limit_s: float) -> Solution:
-    """Runs HiGHS in the caller's thread (it lets other threads run meanwhile). Raises NoPlan."""
+def _again(program: Program, request: PlanRequest) -> float:
+    """The price of the cheap quarter of the next day, as far as it is known."""
+    since, until = request.now.utc, request.now.utc + timedelta(hours=24)
+    ahead = [p.amount for p in request.prices if since <= p.start < until and np.isfinite(p.amount)]
+    return float(np.quantile(ahead or program.outlook.price, 0.25))
+
+
+def solve(program: Program, limit_s: float, iterations: int | None = None) -> Solution:
+    """Runs HiGHS in the caller's thread (it lets other threads run meanwhile). Raises NoPlan. `iterations`: at most so
+    many, where the answer must not depend on the speed of the machine."""
     highs = highspy.Highs()  # type: ignore[no-untyped-call]
     highs.silent()
     highs.setOptionValue("threads", 1)
     highs.setOptionValue("presolve", "off")  # costs more than it saves at this size
     highs.setOptionValue("time_limit", limit_s)
+    if iterations is not None:
+        highs.setOptionValue("simplex_iteration_limit", iterations)
     _pass(highs, program)
     highs.run()
     status = highs.getModelStatus()
@@ -336,7 +385,8 @@ def _solution(program: Program, x: Floats, duals: Floats, reduced: Floats) -> So
     def at(columns: Columns, of: Floats = x) -> Floats:
         return np.where(columns >= 0, of[np.clip(columns, 0, None)], 0.0)
 
-    power_kw = np.array([at(columns) for columns in program.power]).reshape(len(program.power), n)
+    pairs = list(zip(program.power, program.free, strict=True))
+    power_kw = np.array([at(power) + at(free) for power, free in pairs]).reshape(len(pairs), n)
     for number, columns in program.lent.items():
         power_kw[number] -= at(columns)
     battery_kw = np.zeros(n)
@@ -346,7 +396,8 @@ def _solution(program: Program, x: Floats, duals: Floats, reduced: Floats) -> So
     room_value = np.zeros_like(program.outlook.room_a)
     for (resource, slot), row in program.circuit_rows.items():
         room_value[resource, slot] = max(0.0, -duals[row])
-    regret = np.array([at(columns, reduced) for columns in program.power]).reshape(power_kw.shape)
+    regret = np.array([np.where(free >= 0, at(free, reduced), at(power, reduced)) for power, free in pairs])
+    regret = regret.reshape(power_kw.shape)
     return Solution(
         power_kw,
         x[program.short],

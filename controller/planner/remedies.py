@@ -9,27 +9,32 @@ from __future__ import annotations
 import numpy as np
 
 from controller.core.grid import Grid
-from controller.core.model import Remedy
+from controller.core.model import CircuitId, Remedy
+from controller.core.planning import PlanRequest
 from controller.planner.needs import Floats, Slots, Task
 from controller.planner.program import Outlook, Solution
+from controller.planner.swaps import swaps
 
 SHORT_KWH = 0.25  # below this nobody needs advice
 WORTH_WH = 10
+MOST_A = 10
 MOST_LATER_H = 2.0
 
 
 def remedies(
-    grid: Grid, tasks: list[Task], slots: Slots, outlook: Outlook, solution: Solution
+    request: PlanRequest, grid: Grid, tasks: list[Task], slots: Slots, outlook: Outlook, solution: Solution
 ) -> tuple[Remedy, ...]:
     """The best of each kind for every vehicle that is here and goes short; the strongest first."""
     free_a = _free_a(grid, tasks, outlook, solution)
+    elsewhere = {remedy.evse: remedy for remedy in swaps(request, grid, tasks, slots, outlook, solution)}
     found: list[Remedy] = []
     for number, task in enumerate(tasks):
         if task.present is None or not task.told or solution.short_kwh[number] <= SHORT_KWH:
             continue
         mine = [
-            _circuit(grid, task, slots, outlook, solution, float(solution.weights[number])),
+            _circuit(grid, number, task, slots, outlook, solution),
             _later(grid, task, slots, outlook, float(solution.short_kwh[number]), free_a),
+            elsewhere.get(task.evse),
         ]
         found += sorted((r for r in mine if r is not None), key=lambda r: -r.gain_wh)
     return tuple(found)
@@ -39,25 +44,31 @@ def _free_a(grid: Grid, tasks: list[Task], outlook: Outlook, solution: Solution)
     free = outlook.room_a.copy()
     for task, power_kw in zip(tasks, solution.power_kw, strict=True):
         for resource in grid.uses[task.evse]:
-            free[resource] -= np.clip(power_kw, 0.0, None) / task.kw_per_a
+            free[resource] -= outlook.taken_a(task, power_kw)
     return free
 
 
 def _circuit(
-    grid: Grid, task: Task, slots: Slots, outlook: Outlook, solution: Solution, weight: float
+    grid: Grid, number: int, task: Task, slots: Slots, outlook: Outlook, solution: Solution
 ) -> Remedy | None:
-    """The circuit on its way where one more ampere per phase brings most."""
+    """The circuit on its way where one more ampere per phase brings most, and how many of them bring what is missing:
+    as far as a line drawn from the first one may be believed."""
     here = task.most_kw > 0
-    gains: dict[str, float] = {}
+    gains: dict[CircuitId, float] = {}
     for resource in grid.uses[task.evse]:
         circuit = grid.resources[resource][0]
-        gains[circuit] = gains.get(circuit, 0.0) + float(solution.room_value[resource, here].sum()) / weight
+        value = float(solution.room_value[resource, here].sum()) / float(solution.weights[number])
+        gains[circuit] = gains.get(circuit, 0.0) + value
     best = max(gains, key=lambda circuit: (gains[circuit], circuit))
-    gain_wh = round(1000 * gains[best])
-    if gain_wh < WORTH_WH:
+    short_kwh = float(solution.short_kwh[number])
+    if 1000 * gains[best] < WORTH_WH:
         return None
+    more_a = min(MOST_A, max(1, int(np.ceil(short_kwh / gains[best]))))
+    gain_wh = round(1000 * min(short_kwh, more_a * gains[best]))
     price = float(outlook.price[here] @ slots.hours[here] / slots.hours[here].sum())
-    return Remedy(task.evse, "circuit", f"1 A more on {best}", gain_wh, round(1e3 * price * gain_wh))
+    return Remedy(
+        task.evse, "circuit", f"{more_a} A more on {best}", gain_wh, round(1e3 * price * gain_wh), best
+    )
 
 
 def _later(

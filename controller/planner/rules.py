@@ -7,12 +7,13 @@ cleverer planner.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from controller.core.discharge import FLOOR_PCT
 from controller.core.model import Departure, EvseId, FeedBack, Moment, Plan, Schedule, Site, SlotAction, Wish
 from controller.core.planning import PlanRequest, Present
-from controller.core.units import current_for_power_ma, power_for_current_w
+from controller.core.watts import limit_ma, limit_w
 from controller.core.windows import Window, has_charge_window, window_at
 
 BANDS_S = (1800.0, 3600.0, 7200.0, 14400.0)  # laxity below these is tier 0, 1, 2, 3; the rest is tier 4
@@ -32,7 +33,16 @@ def plan(request: PlanRequest) -> Plan:
             wishes[evse] = _wish(request.site, evse, schedules, request.now, present.get(evse), departure)
         elif evse in present:
             wishes[evse] = Wish(tier=len(BANDS_S), rank=CALM_RANK)
+        if evse in present and present[evse].drawn_ma == 0:
+            wishes[evse] = _done(wishes[evse], request.site.evses[evse].min_ma)
     return Plan(made=request.now.utc, by="rules", wishes=wishes)
+
+
+def _done(wish: Wish, min_ma: int) -> Wish:
+    """It takes nothing: the minimum, so that it can begin again by itself, once everybody else has been served."""
+    if wish.feed_back is not None or (wish.cap_ma is not None and wish.cap_ma < min_ma):
+        return wish
+    return replace(wish, cap_ma=min_ma, tier=len(BANDS_S) + 1, rank=CALM_RANK, why="takes nothing")
 
 
 def _departure(request: PlanRequest, evse: EvseId, vehicle: Present | None) -> Departure | None:
@@ -60,7 +70,7 @@ def _wish(
     if departure is None or left_wh is None or left_wh <= 0:
         return Wish(cap_ma=cap_ma, tier=len(BANDS_S), rank=CALM_RANK, why=why, feed_back=feed_back)
     unit = site.evses[evse]
-    full_w = power_for_current_w(unit.max_ma, site.voltage_mv, len(unit.phases))
+    full_w = limit_w(unit, unit.max_ma, site.voltage_mv)
     seconds = (departure.at - now.utc).total_seconds()
     laxity_s = seconds - left_wh * 3600 / full_w
     tier = sum(laxity_s >= band for band in BANDS_S)
@@ -89,7 +99,7 @@ def _window_cap(
         return 0, f"{name}: target {target} % reached"
     if window.power_limit_w is None:
         return None, ""
-    return current_for_power_ma(window.power_limit_w, site.voltage_mv, len(unit.phases)), name
+    return limit_ma(unit, window.power_limit_w, site.voltage_mv), name
 
 
 def _feed_back(schedules: tuple[Schedule, ...], window: Window | None) -> FeedBack | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from controller.core.model import Plan
+from controller.core.model import Plan, Wish
 from controller.core.planning import PlanRequest
 from controller.planner import horizon, rules
 
@@ -71,6 +72,9 @@ class PlanWorker:
             raise
         except Exception as error:
             plan = replace(rules.plan(request), why=f"{type(error).__name__}: {error}")
+        else:
+            if (wrong := nonsense(plan, request)) is not None:
+                plan = replace(rules.plan(request), why=f"the solver's plan is nonsense: {wrong}")
         return self._said(plan)
 
     def _said(self, plan: Plan) -> Plan:
@@ -79,3 +83,20 @@ class PlanWorker:
             log.warning("planned by %s now%s", plan.by, f": {plan.why}" if plan.why else "")
         self._by = plan.by
         return plan
+
+
+def nonsense(plan: object, request: PlanRequest) -> str | None:
+    """The first thing no planner may say, or None. Whether a plan is good is another question."""
+    if not isinstance(plan, Plan) or not isinstance(plan.wishes, Mapping):
+        return "it is not a plan"
+    for evse, wish in plan.wishes.items():
+        if evse not in request.site.evses:
+            return f"there is no EVSE {evse}"
+        if not isinstance(wish, Wish) or not math.isfinite(wish.rank) or not isinstance(wish.tier, int):
+            return f"{evse}: not a wish"
+        for amount in (wish.cap_ma, wish.short_wh):
+            if amount is not None and (not isinstance(amount, int) or amount < 0):
+                return f"{evse}: {amount} is not an amount"
+    if plan.battery_w is not None and not isinstance(plan.battery_w, int):
+        return f"{plan.battery_w} is not a power for the battery"
+    return None

@@ -17,7 +17,7 @@ from drivers.modbus.sunspec import ModelFile
 
 # not looked into: reading a config should not load the protocol library
 _MACHINERY = {
-    "bus", "device", "discover", "installed", "line", "plausible", "probe", "registers", "sunspec",
+    "bus", "device", "discover", "installed", "line", "plausible", "probe", "registers", "sunspec", "sunspec_output", "turns",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Polls the site's Modbus meters: one connection and one task per bus, its units one after the other.
+"""Works the site's Modbus units (meters, contacts, batteries): one connection and one task per bus, its units one after the other.
 
 Owns the polling grid, the patience with what does not answer, and what is remembered of a device between polls: where
 its SunSpec models are, and which reads it refuses as too long. It does not know what a register means (the meter files
@@ -15,26 +15,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from controller.core.events import MeterFailed, MeterReading
+from controller.core.commands import SetBattery
+from controller.core.events import Event, MeterFailed, MeterReading
 from controller.ports import Clock, Report
 from drivers.errors import DriverError, Misconfigured, Nonsense
 from drivers.modbus import find
 from drivers.modbus.device import Device
 from drivers.modbus.installed import MeterSettings, reading
-from drivers.modbus.line import TRANSPORTS, Address, Line
+from drivers.modbus.line import Address, Line
 from drivers.modbus.plausible import Continuity
 from drivers.modbus.registers import decode, unfit
+from drivers.modbus.sunspec_output import OutputSettings, SetPoint
+from drivers.modbus.turns import Contact, ContactSettings, Turn, address
 
-__all__ = ["MeterSettings", "ModbusMeters", "read_once"]
+__all__ = ["ContactSettings", "MeterSettings", "ModbusMeters", "OutputSettings", "read_once"]
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.7  # to connect, and per request: a dead unit must leave room for the others within a 1 s poll
 RETRY_FIRST_S, RETRY_MOST_S = 0.5, 5.0  # between two attempts to connect, doubled with each
-MOST_SKIPPED = 4  # a silent unit among others is left out for so many points of its grid at most
 # real meters jitter in the last digit; the same bits for a minute under load are a hung gateway
 STUCK_S = 60.0
 STUCK_ABOVE_W = 1000
@@ -47,26 +50,51 @@ class Stuck(Nonsense):
 
 
 class ModbusMeters:
-    """The driver (`ports.Driver`) for all Modbus meters of a site; one that fails does not disturb another bus.
+    """The driver (`ports.Driver`) for all Modbus units of a site; one that fails does not disturb another bus.
 
-    Raises Misconfigured for a kind without a file, and for a line that two meters describe differently.
+    Raises Misconfigured for a kind without a file, and for a line that two of them describe differently.
     """
 
-    def __init__(self, meters: Sequence[MeterSettings], clock: Clock) -> None:
-        buses: dict[tuple[str, int], list[MeterSettings]] = {}
-        for meter in meters:
-            find(meter.kind)
-            units = buses.setdefault((meter.host, meter.port), [])
-            units.append(meter)
-            if _address(meter) != _address(units[0]):
+    def __init__(
+        self,
+        meters: Sequence[MeterSettings],
+        clock: Clock,
+        contacts: Sequence[ContactSettings] = (),
+        outputs: Sequence[OutputSettings] = (),
+    ) -> None:
+        named: list[tuple[str, MeterSettings | ContactSettings | OutputSettings]] = [
+            *((f"meter {meter.id}", meter) for meter in meters),
+            *((f"input {contact.id}", contact) for contact in contacts),
+            *((f"battery {output.id}", output) for output in outputs),
+        ]
+        start_s = clock.now().mono_s
+        self._set_points: dict[str, SetPoint] = {}
+        buses: dict[tuple[str, int], tuple[str, Address, list[Callable[[float], Turn]]]] = {}
+        for name, settings in named:
+            at = address(settings, name)
+            if isinstance(settings, MeterSettings):
+                find(settings.kind)
+                made: Callable[[float], Turn] = partial(_Unit, settings)
+            elif isinstance(settings, ContactSettings):
+                made = partial(Contact, settings)
+            else:
+                self._set_points[settings.id] = point = SetPoint(settings, start_s)
+                made = partial(_as_is, point)
+            first, agreed, turns = buses.setdefault((settings.host, settings.port), (name, at, []))
+            turns.append(made)
+            if at != agreed:
                 raise Misconfigured(
-                    f"meter {meter.id}: {_address(meter)} is described differently by meter {units[0].id}; "
-                    "all meters of a line have the same framing, speed and parity"
+                    f"{name}: {at} is described differently by {first}; "
+                    "all units of a line have the same framing, speed and parity"
                 )
-        self._buses = [_Bus(_address(units[0]), units, clock) for units in buses.values()]
+        self._buses = [_Bus(at, turns, clock) for _, at, turns in buses.values()]
+
+    def send(self, command: SetBattery) -> None:
+        """Never blocks, never raises; see `controller.ports.BatteryOutput`."""
+        self._set_points[command.battery].put(command)
 
     async def run(self, report: Report) -> None:
-        """Report one MeterReading or MeterFailed per poll and meter, until cancelled."""
+        """Report one reading or failure per poll and unit, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for bus in self._buses:
                 group.create_task(bus.run(report))
@@ -77,7 +105,7 @@ async def read_once(settings: MeterSettings, timeout_s: float) -> MeterReading:
 
     `taken_s` is the loop's monotonic time. Raises Unreachable, Refused, Nonsense or Misconfigured.
     """
-    line = Line(_address(settings), timeout_s)
+    line = Line(address(settings, f"meter {settings.id}"), timeout_s)
     device = Device(settings.kind, settings.unit)
     try:
         await line.open(device.settle_s)
@@ -92,42 +120,30 @@ async def read_once(settings: MeterSettings, timeout_s: float) -> MeterReading:
         line.close()
 
 
-def _address(meter: MeterSettings) -> Address:
-    if meter.transport not in TRANSPORTS:
-        raise Misconfigured(
-            f"meter {meter.id}: no transport {meter.transport}; there are {', '.join(TRANSPORTS)}"
-        )
-    return Address(meter.host, meter.port, meter.transport, meter.baud, meter.parity, meter.stop_bits)
+def _as_is(point: SetPoint, start_s: float) -> Turn:
+    """A set-point outlives a bus that is run again: commands may be waiting in it."""
+    point.due_s = start_s
+    return point
 
 
-class _Unit:
-    """One meter on the bus: when it is due, and what is remembered of it between polls."""
+class _Unit(Turn):
+    """One meter on the bus, and what is remembered of it between polls."""
 
     def __init__(self, settings: MeterSettings, start_s: float) -> None:
+        super().__init__(f"meter {settings.id}", settings, start_s)
         self.settings = settings
         self.device = Device(settings.kind, settings.unit)
-        self.due_s = start_s
-        self.trouble: str | None = None
-        self._start_s = start_s
         self._last: tuple[Mapping[int, int], float] | None = None
         self._continuity = Continuity()
-        self._silent = 0
 
     @property
-    def turn_s(self) -> float:
-        """Who is first when several are due. A failing unit yields, but not for ever: at most by one period."""
-        return self.due_s if self.trouble is None else self.due_s + self.settings.poll_s
+    def settle_s(self) -> float:
+        return self.device.settle_s
 
-    def reschedule(self, now_s: float, yields: bool = False) -> None:
-        """To the next point of the grid after now: no drift, and no burst to catch up what was missed. `yields`: it did
-        not answer while others wait; the next points are theirs, more of them each time."""
-        poll_s = self.settings.poll_s
-        self._silent = self._silent + 1 if yields else 0
-        skipped = min(2 ** max(0, self._silent - 2), MOST_SKIPPED) if self._silent > 1 else 0
-        points = math.floor((now_s - self._start_s) / poll_s) + 1 + skipped
-        self.due_s = self._start_s + points * poll_s
+    def failed(self, error: DriverError, text: str) -> Sequence[Event]:
+        return (MeterFailed(self.settings.id, error.kind, text),)
 
-    async def read(self, line: Line, taken_s: float) -> MeterReading:
+    async def read(self, line: Line, taken_s: float) -> Sequence[Event]:
         """Raises DriverError; Nonsense and Stuck for values that cannot be true, or have not moved for too long."""
         began_s = asyncio.get_running_loop().time()
         meter, words = await self.device.read(line)
@@ -140,15 +156,22 @@ class _Unit:
             raise Stuck(f"not one bit has changed for {same_s:.0f} s at {event.power_w} W")
         if why := self._continuity.objection(event.current_ma, taken_s):
             raise Nonsense(why)
-        return replace(event, latency_ms=latency_ms)
+        return (replace(event, latency_ms=latency_ms),)
+
+
+def _passed(unit: Turn, now_s: float) -> bool:
+    """One that has nothing to do is asked again at its next point."""
+    if unit.idle:
+        unit.reschedule(now_s)
+    return unit.idle
 
 
 class _Bus:
     """All units behind one address."""
 
-    def __init__(self, address: Address, meters: Sequence[MeterSettings], clock: Clock) -> None:
-        self._line = Line(address, TIMEOUT_S)
-        self._meters = meters
+    def __init__(self, at: Address, turns: Sequence[Callable[[float], Turn]], clock: Clock) -> None:
+        self._line = Line(at, TIMEOUT_S)
+        self._turns = turns
         self._clock = clock
         self._unanswered = 0  # polls in a row to which nothing came
         self._failures = 0  # in a row, of connecting or of all units
@@ -157,11 +180,11 @@ class _Bus:
 
     async def run(self, report: Report) -> None:
         start_s = self._clock.now().mono_s
-        units = [_Unit(meter, start_s) for meter in self._meters]
+        units = [turn(start_s) for turn in self._turns]
         try:
             while True:
                 now_s = self._clock.now().mono_s
-                due = [unit for unit in units if unit.due_s <= now_s]
+                due = [unit for unit in units if unit.due_s <= now_s and not _passed(unit, now_s)]
                 if due:
                     await self._poll(due, report)
                 else:
@@ -169,9 +192,9 @@ class _Bus:
         finally:
             self._line.close()
 
-    async def _poll(self, due: list[_Unit], report: Report) -> None:
+    async def _poll(self, due: list[Turn], report: Report) -> None:
         try:
-            await self._open(max(unit.device.settle_s for unit in due))
+            await self._open(max(unit.settle_s for unit in due))
         except DriverError as error:
             for unit in due:
                 await self._failed(unit, error, report)
@@ -179,21 +202,22 @@ class _Bus:
         unit = min(due, key=lambda one: one.turn_s)
         taken_s = self._clock.now().mono_s
         try:
-            event = await unit.read(self._line, taken_s)
+            events = await unit.read(self._line, taken_s)
         except DriverError as error:
             self._unanswered = 0 if self._line.answered else self._unanswered + 1
-            if self._unanswered >= len(self._meters):  # not one of them: it is the gateway
+            if self._unanswered >= len(self._turns):  # not one of them: it is the gateway
                 self._postpone(error)
             await self._failed(
-                unit, error, report, yields=error.kind == "unreachable" and len(self._meters) > 1
+                unit, error, report, yields=error.kind == "unreachable" and len(self._turns) > 1
             )
             return
         self._failures = self._unanswered = 0
         if unit.trouble is not None:
-            log.info("meter %s reads again", unit.settings.id)
+            log.info("%s reads again", unit.name)
             unit.trouble = None
         unit.reschedule(self._clock.now().mono_s)
-        await report(event)
+        for event in events:
+            await report(event)
 
     async def _open(self, settle_s: float) -> None:
         if self._why is not None and not self._line.connected and self._clock.now().mono_s < self._retry_s:
@@ -209,10 +233,11 @@ class _Bus:
         self._failures = min(self._failures + 1, 10)
         self._why = error
 
-    async def _failed(self, unit: _Unit, error: DriverError, report: Report, yields: bool = False) -> None:
-        text = f"{self._line} unit {unit.settings.unit}: {error}"
+    async def _failed(self, unit: Turn, error: DriverError, report: Report, yields: bool = False) -> None:
+        text = f"{self._line} unit {unit.unit}: {error}"
         if unit.trouble != error.kind:
-            log.warning("meter %s does not read: %s", unit.settings.id, text)
+            log.warning("%s does not read: %s", unit.name, text)
             unit.trouble = error.kind
         unit.reschedule(self._clock.now().mono_s, yields)
-        await report(MeterFailed(unit.settings.id, error.kind, text))
+        for event in unit.failed(error, text):
+            await report(event)

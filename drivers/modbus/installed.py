@@ -80,6 +80,7 @@ def reading(settings: MeterSettings, measured: Measured, taken_s: float) -> Mete
         voltage_mv=_per_phase(settings, [None if v is None else whole(v * 1000) for v in measured.voltage_v]),
         import_wh=import_wh,
         export_wh=export_wh,
+        soc_pct=None if measured.soc_pct is None else int(measured.soc_pct),
     )
 
 

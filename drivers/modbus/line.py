@@ -14,14 +14,16 @@ import asyncio
 import logging
 import os
 import termios
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 from pymodbus.framer import FramerType
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
-from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
+from pymodbus.pdu.bit_message import ReadCoilsResponse
+from pymodbus.pdu.register_message import ReadHoldingRegistersResponse, WriteMultipleRegistersResponse
 
 from drivers.errors import Nonsense, Refused, Unreachable
 from drivers.modbus.registers import READ_HOLDING, Block
@@ -31,6 +33,7 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
 
 TCP, RTU_OVER_TCP, RTU = "tcp", "rtu+tcp", "rtu"
 TRANSPORTS = (TCP, RTU_OVER_TCP, RTU)
+READ_COILS = 1
 
 PAUSE_S = (
     0.02  # silence between two RTU frames: 3.5 characters are enough at 9600 baud, slow meters want more
@@ -119,20 +122,37 @@ class Line:
 
     async def read(self, unit: int, block: Block) -> dict[int, int]:
         """The raw words of a block by address. Needs `open`. Raises Unreachable, Refused or Nonsense."""
-        if self.address.transport != TCP:
-            await asyncio.sleep(PAUSE_S)
-        self._heard = 0
-        try:
-            answer = await self._ask(unit, block)
-        except (ModbusException, OSError) as error:
-            alive = self.connected
-            self.close()
-            raise Unreachable(f"{self._silence(alive)} ({_what(block)})") from error
-        if answer.transaction_id == 0 and self.address.transport == TCP:
-            # pymodbus lets it pass; it could be the late answer to another question
-            raise Nonsense(f"answered without the transaction id of the request ({_what(block)})")
-        self.answered = True
+        client = self._opened()
+        ask = client.read_holding_registers if block.function == READ_HOLDING else client.read_input_registers
+        answer = await self._ask(partial(ask, block.address, count=block.count, device_id=unit), _what(block))
         return dict(zip(block.addresses, _registers(answer, block), strict=True))
+
+    async def read_bit(self, unit: int, function: int, at: int) -> bool:
+        """One coil (function code 1) or discrete input (2). Needs `open`. Raises Unreachable, Refused or Nonsense."""
+        client = self._opened()
+        ask = client.read_coils if function == READ_COILS else client.read_discrete_inputs
+        what = f"function code {function}, 1 bit at {at}"
+        answer = await self._ask(partial(ask, at, count=1, device_id=unit), what)
+        _check_exception(answer, what)
+        if not isinstance(answer, ReadCoilsResponse) or answer.function_code != function:
+            raise Nonsense(f"answered with function code {answer.function_code} and no bits ({what})")
+        if len(answer.bits) != 8:
+            raise Nonsense(f"answered with {len(answer.bits) // 8} bytes of bits ({what})")
+        return answer.bits[0]
+
+    async def write(self, unit: int, at: int, words: Sequence[int]) -> None:
+        """Several registers in one request (function code 16). Needs `open`. Raises Unreachable, Refused or Nonsense."""
+        what = f"function code 16, {len(words)} registers at {at}"
+        ask = partial(self._opened().write_registers, at, list(words), device_id=unit)
+        answer = await self._ask(ask, what)
+        _check_exception(answer, what)
+        if not isinstance(answer, WriteMultipleRegistersResponse) or (answer.address, answer.count) != (
+            at,
+            len(words),
+        ):
+            raise Nonsense(
+                f"answered with function code {answer.function_code}, not what was written ({what})"
+            )
 
     def _make(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         at = self.address
@@ -170,14 +190,28 @@ class Line:
         cause = "" if self.address.transport == TCP else "; noise, or another speed, parity or framing?"
         return f"no answer within {self._timeout_s:g} s, only {self._heard} bytes that are none{cause}"
 
-    async def _ask(self, unit: int, block: Block) -> ModbusPDU:
-        client = self._client
-        assert client is not None, "read before open"
-        ask = client.read_holding_registers if block.function == READ_HOLDING else client.read_input_registers
+    def _opened(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
+        assert self._client is not None, "read before open"
+        return self._client
+
+    async def _ask(self, question: Callable[[], Awaitable[ModbusPDU]], what: str) -> ModbusPDU:
+        """The answer, or an exception of ours."""
+        if self.address.transport != TCP:
+            await asyncio.sleep(PAUSE_S)
+        self._heard = 0
         try:
-            return await ask(block.address, count=block.count, device_id=unit)
+            answer = await question()
+        except (ModbusException, OSError) as error:
+            alive = self.connected
+            self.close()
+            raise Unreachable(f"{self._silence(alive)} ({what})") from error
         finally:
             _pass_on_cancellation()
+        if answer.transaction_id == 0 and self.address.transport == TCP:
+            # pymodbus lets it pass; it could be the late answer to another question
+            raise Nonsense(f"answered without the transaction id of the request ({what})")
+        self.answered = True
+        return answer
 
 
 def _pass_on_cancellation() -> None:
@@ -202,12 +236,7 @@ class _Decoder(DecodePDU):
 
 def _registers(answer: ModbusPDU, block: Block) -> Sequence[int]:
     """The registers of an answer that fits its question. Raises Unreachable, Refused or Nonsense."""
-    if isinstance(answer, ExceptionResponse):
-        code = answer.exception_code
-        text = f"exception {code}, {_EXCEPTIONS.get(code, 'not in the specification')} ({_what(block)})"
-        if code in _TRY_LATER:
-            raise Unreachable(text)
-        raise RefusedRegisters(text) if code in _WRONG_REGISTERS else Refused(text)
+    _check_exception(answer, _what(block))
     if not isinstance(answer, ReadHoldingRegistersResponse):
         raise Nonsense(
             f"answered with function code {answer.function_code} and no registers ({_what(block)})"
@@ -217,6 +246,16 @@ def _registers(answer: ModbusPDU, block: Block) -> Sequence[int]:
     if len(answer.registers) != block.count:
         raise Nonsense(f"answered with {len(answer.registers)} registers ({_what(block)})")
     return answer.registers
+
+
+def _check_exception(answer: ModbusPDU, what: str) -> None:
+    """Raises Unreachable or Refused for what the device would not or could not do."""
+    if isinstance(answer, ExceptionResponse):
+        code = answer.exception_code
+        text = f"exception {code}, {_EXCEPTIONS.get(code, 'not in the specification')} ({what})"
+        if code in _TRY_LATER:
+            raise Unreachable(text)
+        raise RefusedRegisters(text) if code in _WRONG_REGISTERS else Refused(text)
 
 
 def _what(block: Block) -> str:

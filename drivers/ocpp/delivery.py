@@ -101,6 +101,8 @@ class Delivery:
         command = replace(command, limit_ma=self._cut(command.limit_ma))
         if command.limit_ma < evse.min_ma and command.transaction is not None and switches.pause != "zero":
             return await self._pause(command, number, evse, before_ma, on_wire)
+        if switches.limit_key and command.phases is not None:
+            raise Refused("its limit is a setting, which knows no phases")
         if switches.limit_key:
             return await self._by_key(command, evse, before_ma, on_wire)
         resumes = before_ma is not None and before_ma < evse.min_ma <= command.limit_ma
@@ -205,7 +207,9 @@ class Delivery:
 
     def _note(self, command: SetLimit, evse: Evse) -> None:
         now_s = self._clock.now().mono_s
-        self._watch.note(evse.id, command.limit_ma, now_s, command.lease_s, command.transaction)
+        self._watch.note(
+            evse.id, command.limit_ma, now_s, command.lease_s, command.transaction, command.phases
+        )
 
     # --- what became of it ----------------------------------------------------------------------------------------
 
@@ -268,7 +272,8 @@ class Delivery:
         said_ma = min(command.limit_ma, held.limit_ma if limit_ma is None else limit_ma)
         left_s = held.until_s - self._clock.now().mono_s
         if left_s >= 1.0:
-            self._again(SetLimit("", evse, self._words.channel, said_ma, left_s, held.transaction))
+            channel, transaction = self._words.channel, held.transaction
+            self._again(SetLimit("", evse, channel, said_ma, left_s, transaction, phases=held.phases))
 
     # --- sleepers -------------------------------------------------------------------------------------------------
 

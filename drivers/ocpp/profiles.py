@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller.core.commands import SetLimit, StartCharging, StopCharging
 from controller.core.model import Evse
-from controller.core.units import floor_to_step, power_for_current_w
+from controller.core.units import floor_to_step
+from controller.core.watts import limit_w
 from drivers.errors import Refused
 from drivers.ocpp.frames import Payload
 from drivers.ocpp.words import Capabilities, utc_text
@@ -115,6 +117,7 @@ def limit(command: SetLimit, number: int, evse: Evse, able: Capabilities, now: d
 
     Raises Refused where the station has no place for it: nothing is sent then.
     """
+    evse = told(command, evse, able)
     if command.transaction is None or able.tx_purpose != "TxProfile":
         if able.max_stack_level < 1:
             raise Refused("the station has one stack level: without a transaction it stays at its fallback")
@@ -128,6 +131,16 @@ def limit(command: SetLimit, number: int, evse: Evse, able: Capabilities, now: d
             "transactionId": _transaction(command.transaction),
         }
     return {"connectorId": number, "csChargingProfiles": profile}
+
+
+def told(command: SetLimit, evse: Evse, able: Capabilities) -> Evse:
+    """The EVSE with the conductors that the limit is for. Watts for three phases may land on one, so a station that takes
+    nothing else is not switched (field notes, row 34)."""
+    if command.phases is None:
+        return evse
+    if able.in_watts:
+        raise Refused("the station takes watts only: phases are switched with a limit in amperes")
+    return replace(evse, phases=evse.phases[: command.phases])
 
 
 def start(command: StartCharging, number: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:
@@ -166,13 +179,12 @@ def _leased(limit_ma: int, lease_s: float, evse: Evse, able: Capabilities, now: 
 
 
 def _schedule(limit_ma: int, evse: Evse, able: Capabilities) -> Payload:
-    phases = len(evse.phases)
-    if able.in_watts:
-        unit, amount = "W", float(power_for_current_w(limit_ma, able.voltage_mv or NOMINAL_MV, phases))
+    if able.in_watts or evse.dc is not None:  # amps of a DC output would be taken for the vehicle's
+        unit, amount = "W", float(limit_w(evse, limit_ma, able.voltage_mv or NOMINAL_MV))
     else:
         unit, amount = "A", floor_to_step(limit_ma, STEP_MA) / 1000
     period: Payload = {"startPeriod": 0, "limit": amount}
-    if phases == 1:
+    if len(evse.phases) == 1:
         period["numberPhases"] = 1
     return {"chargingRateUnit": unit, "chargingSchedulePeriod": [period]}
 

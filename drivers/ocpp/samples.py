@@ -22,6 +22,7 @@ _DEFAULT_MEASURAND = REGISTER  # OCPP 1.6 section 7.42: a value without a measur
 _CURRENT = {"": 1.0, "a": 1.0, "ma": 1e-3, "amp": 1.0, "amps": 1.0}
 _POWER = {"": 1.0, "w": 1.0, "kw": 1e3, "mw": 1e6}
 _ENERGY = {"": 1.0, "wh": 1.0, "kwh": 1e3, "mwh": 1e6}
+_VOLTAGE = {"": 1.0, "v": 1.0, "mv": 1e-3, "kv": 1e3}
 _PERCENT = {"": 1.0, "percent": 1.0, "%": 1.0}
 
 # measurand -> units and the largest magnitude that can be true (A, W, Wh, %)
@@ -34,6 +35,7 @@ _MEASURANDS: Mapping[str, tuple[Mapping[str, float], float]] = {
     "power.active.export": (_POWER, 5e6),
     "energy.active.import.register": (_ENERGY, 1e12),
     "soc": (_PERCENT, 100.0),
+    "voltage": (_VOLTAGE, 2e3),
 }
 _SYNONYMS = {"current.import.offered": "current.offered"}  # OCPP 2.1
 _ENDING = "transaction.end"
@@ -85,6 +87,18 @@ def power_w(values: Values, conductors: int) -> int | None:
     parts = [_net(values, "power.active.import", "power.active.export", phase, load_w) for phase in range(3)]
     known = [part for part in parts if part is not None]
     return sum(known) if len(known) >= conductors else None
+
+
+def dc_power_w(values: Values) -> int | None:
+    """Of a DC output: as told, else from the volts and amps of the vehicle's side."""
+    told = power_w(values, 3)
+    if told is not None:
+        return told
+    volts = values.get(("voltage", None))
+    amps = {name: values.get((name, None)) for name in ("current.import", "current.export")}
+    if volts is None or not any(value is not None for value in amps.values()):
+        return None
+    return load_w(volts * ((amps["current.import"] or 0.0) - abs(amps["current.export"] or 0.0)))
 
 
 def register_wh(values: Values) -> int | None:

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 
 from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging
 from controller.core.model import Evse
-from controller.core.units import floor_to_step, power_for_current_w
+from controller.core.units import floor_to_step
+from controller.core.watts import limit_w
 from drivers.errors import Refused
 from drivers.ocpp.frames import Payload
-from drivers.ocpp.profiles import CLOCK_SLACK_S, MAXIMUM, NOMINAL_MV, STEP_MA
+from drivers.ocpp.profiles import CLOCK_SLACK_S, MAXIMUM, NOMINAL_MV, STEP_MA, told
 from drivers.ocpp.words import Capabilities, utc_text
 
 LONGEST_TRANSACTION = 36
@@ -35,7 +36,9 @@ def fallback(number: int, evse: Evse, able: Capabilities) -> Payload:
             "stackLevel": 0,
             "chargingProfilePurpose": "TxDefaultProfile",
             "chargingProfileKind": "Relative",
-            "chargingSchedule": [_schedule(profile_id, _period(evse.fallback_ma, evse, able), able.in_watts)],
+            "chargingSchedule": [
+                _schedule(profile_id, _period(evse.fallback_ma, evse, able), _in_watts(evse, able))
+            ],
         },
     )
 
@@ -43,7 +46,7 @@ def fallback(number: int, evse: Evse, able: Capabilities) -> Payload:
 def maximum(limit_ma: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:
     """SetChargingProfile that bounds the station as a whole for good; `evse`: the one with the most phases."""
     since = now.replace(microsecond=0) - timedelta(seconds=CLOCK_SLACK_S)
-    schedule = _schedule(MAXIMUM, _period(limit_ma, evse, able), able.in_watts)
+    schedule = _schedule(MAXIMUM, _period(limit_ma, evse, able), _in_watts(evse, able))
     return _request(
         0,
         {
@@ -63,14 +66,21 @@ def limit(
 
     Raises Refused where the station has no place for it.
     """
+    evse = told(command, evse, able)
     period = _period(command.limit_ma, evse, able)
+    if command.phases is not None and able.chooses_phase:
+        period["phaseToUse"] = 1  # left to itself, the station takes any
     if command.transaction is None or able.tx_purpose != "TxProfile":
         if able.max_stack_level < 1:
             raise Refused("the station has one stack level: without a transaction it stays at its fallback")
-        profile = _leased(number * 10 + _LEASE, command.lease_s, period, able.in_watts, able, now, is_21)
+        profile = _leased(
+            number * 10 + _LEASE, command.lease_s, period, _in_watts(evse, able), able, now, is_21
+        )
         profile["chargingProfilePurpose"] = "TxDefaultProfile"
         return _request(number, profile)
-    profile = _leased(number * 10 + _TRANSACTION, command.lease_s, period, able.in_watts, able, now, is_21)
+    profile = _leased(
+        number * 10 + _TRANSACTION, command.lease_s, period, _in_watts(evse, able), able, now, is_21
+    )
     return _request(number, profile | _of_transaction(command.transaction))
 
 
@@ -89,7 +99,9 @@ def start(
     if able.smart_charging is not False and able.tx_purpose == "TxProfile":
         period = _period(command.limit_ma, evse, able)
         lease_s = evse.link.lease_s
-        profile = _leased(number * 10 + _TRANSACTION, lease_s, period, able.in_watts, able, now, is_21)
+        profile = _leased(
+            number * 10 + _TRANSACTION, lease_s, period, _in_watts(evse, able), able, now, is_21
+        )
         request["chargingProfile"] = profile | {"chargingProfilePurpose": "TxProfile"}
     return request
 
@@ -118,7 +130,7 @@ def discharge(
         raise Refused("the station does not declare V2X (V2XChargingCtrlr)")
     if transaction is None:
         raise Refused("no running transaction is known")
-    if able.takes_watts or able.in_watts:
+    if able.takes_watts or _in_watts(evse, able):
         in_watts, amount = True, float(command.power_w)
     else:
         phases = len(evse.phases)
@@ -168,15 +180,19 @@ def _schedule(schedule_id: int, period: Payload, in_watts: bool) -> Payload:
 
 
 def _period(limit_ma: int, evse: Evse, able: Capabilities) -> Payload:
-    phases = len(evse.phases)
-    if able.in_watts:
-        amount = float(power_for_current_w(limit_ma, able.voltage_mv or NOMINAL_MV, phases))
+    if _in_watts(evse, able):
+        amount = float(limit_w(evse, limit_ma, able.voltage_mv or NOMINAL_MV))
     else:
         amount = floor_to_step(limit_ma, STEP_MA) / 1000
     period: Payload = {"startPeriod": 0, "limit": amount}
-    if phases == 1:
+    if len(evse.phases) == 1:
         period["numberPhases"] = 1
     return period
+
+
+def _in_watts(evse: Evse, able: Capabilities) -> bool:
+    """Amps of a DC output would be taken for the vehicle's."""
+    return able.in_watts or evse.dc is not None
 
 
 def _of_transaction(transaction: str) -> Payload:

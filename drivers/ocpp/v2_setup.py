@@ -70,6 +70,7 @@ SMART_ENABLED = Variable("SmartChargingCtrlr", "Enabled")
 RATE_UNIT = Variable("SmartChargingCtrlr", "RateUnit")
 STACK_LEVEL = Variable("SmartChargingCtrlr", "ProfileStackLevel")
 PERIODS = Variable("SmartChargingCtrlr", "PeriodsPerSchedule")
+PHASE_CHOICE = Variable("SmartChargingCtrlr", "ACPhaseSwitchingSupported")
 V2X_AVAILABLE = Variable("V2XChargingCtrlr", "Available")
 V2X_ENABLED = Variable("V2XChargingCtrlr", "Enabled")
 V2X_MODES = Variable("V2XChargingCtrlr", "SupportedOperationModes")
@@ -81,6 +82,8 @@ _READ = (
     RATE_UNIT,
     STACK_LEVEL,
     PERIODS,
+    PHASE_CHOICE,
+    replace(PHASE_CHOICE, evse=1),
     HEARTBEAT,
     SAMPLE_INTERVAL,
     SAMPLES,
@@ -157,6 +160,7 @@ def capabilities(configuration: Mapping[str, str]) -> Capabilities:
         max_periods=_whole(configuration.get(PERIODS.key)),
         asks_for_remote_tokens=_truth(configuration.get(AUTHORIZE_REMOTE.key)),
         discharge=_discharges(configuration),
+        chooses_phase=_truth(configuration.get(PHASE_CHOICE.key)) is True,
     )
 
 

@@ -28,7 +28,7 @@ class Judgement(Enum):
 
 @dataclass(slots=True)
 class Accepted:
-    """limit_ma: what it follows; before_ma: what it followed until then, None if nobody knows."""
+    """limit_ma: what it follows; before_ma: what it followed until then, None if nobody knows. phases: as commanded."""
 
     limit_ma: int
     before_ma: int | None
@@ -37,6 +37,7 @@ class Accepted:
     transaction: str | None
     high: bool = False
     told: bool = False
+    phases: int | None = None
 
 
 @dataclass(slots=True)
@@ -46,11 +47,17 @@ class Watch:
     spikes: dict[EvseId, int] = field(default_factory=dict)
 
     def note(
-        self, evse: EvseId, limit_ma: int, now_s: float, lease_s: float, transaction: str | None
+        self,
+        evse: EvseId,
+        limit_ma: int,
+        now_s: float,
+        lease_s: float,
+        transaction: str | None,
+        phases: int | None = None,
     ) -> None:
         before = self.accepted.get(evse)
         known_ma = before.limit_ma if before is not None and before.until_s > now_s else None
-        self.accepted[evse] = Accepted(limit_ma, known_ma, now_s, now_s + lease_s, transaction)
+        self.accepted[evse] = Accepted(limit_ma, known_ma, now_s, now_s + lease_s, transaction, phases=phases)
 
     def limit_ma(self, evse: EvseId, now_s: float) -> int | None:
         """What it surely follows now."""

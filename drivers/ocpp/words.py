@@ -25,7 +25,8 @@ from controller.core.events import (
     TransactionMeasured,
     TransactionStarted,
 )
-from controller.core.model import Evse, EvseId, EvseState, Moment, StationId
+from controller.core.model import Dc, Evse, EvseId, EvseState, Moment, PerPhase, StationId, each_phase
+from controller.core.watts import load_ma
 from controller.ports import Answer
 from drivers.ocpp import samples
 from drivers.ocpp.frames import Payload, clean
@@ -69,6 +70,8 @@ class Capabilities:
 
     takes_watts: also understands watts, although amperes are preferred. discharge: it declares V2X.
 
+    chooses_phase: asked for one phase it takes any, unless it is told which.
+
     What follows is no word of the station's but of its dialect (`dialects`): kind and purpose of the profiles it follows
     while a transaction runs; the voltage it makes watts of.
     """
@@ -85,6 +88,7 @@ class Capabilities:
     profile_kind: str = "Absolute"
     tx_purpose: str = "TxProfile"
     voltage_mv: int | None = None
+    chooses_phase: bool = False
 
     def shortcomings(self, evses: int) -> tuple[str, ...]:
         """Why limits may not hold here, in sentences for people."""
@@ -259,16 +263,22 @@ def odd_time(stamp: datetime, now: Moment) -> tuple[str, ...]:
 
 def sample_of(values: Values, evse: Evse, channel: str, taken_s: float) -> EvseSample:
     conductors = len(evse.phases)
+    watts = samples.power_w(values, conductors) if evse.dc is None else samples.dc_power_w(values)
     return EvseSample(
         evse=evse.id,
         channel=channel,
         taken_s=taken_s,
-        current_ma=samples.currents_ma(values, conductors),
-        power_w=samples.power_w(values, conductors),
+        current_ma=samples.currents_ma(values, conductors) if evse.dc is None else supply_ma(evse.dc, watts),
+        power_w=watts,
         register_wh=samples.register_wh(values),
         soc=samples.soc(values),
-        offered_ma=samples.offered_ma(values),
+        offered_ma=samples.offered_ma(values) if evse.dc is None else None,
     )
+
+
+def supply_ma(dc: Dc, power_w: int | None) -> PerPhase[int | None]:
+    """What a DC output draws from its supply: its own amps are the vehicle's, and say nothing of that."""
+    return each_phase(None if power_w is None else load_ma(dc, power_w))
 
 
 def station_status(state: EvseState, fault: str | None, known: Known) -> tuple[StatusChanged, ...]:

@@ -16,11 +16,12 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from controller.core import watts
 from controller.core.events import DischargeWished, StartWished
 from controller.core.model import SITE, Evse, EvseId, EvseState, Schedule, ScheduleType, SlotAction, TimeSlot
 from controller.core.readings import Readings
 from controller.core.snapshot import EvseView, Snapshot
-from controller.core.units import amps, current_for_power_ma, limit_ma
+from controller.core.units import amps, limit_ma
 from controller.core.windows import problems
 from drivers.openplatform.answers import (
     INVALID,
@@ -184,7 +185,7 @@ def read_start(body: Fields, by: str, evse: Evse, phase_mv: int) -> StartWished:
     power_kw = number(body, "charge_power", 0, _MAX_KW, above=True)
     most_ma = None
     if power_kw is not None:
-        share_ma = current_for_power_ma(_floor_w(power_kw), phase_mv, len(evse.phases))
+        share_ma = watts.limit_ma(evse, _floor_w(power_kw), phase_mv)
         most_ma = min(evse.max_ma, share_ma)
     return StartWished(
         "",

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.core.model import Evse, EvseState, PerPhase
+from controller.core import watts
+from controller.core.model import Evse, EvseState, PerPhase, each_phase
 from controller.core.readings import Readings
 from controller.core.units import load_ma
 from drivers.openplatform.devices_words import DeviceEvent, Telemetry
@@ -73,9 +74,13 @@ def unsafe_alone(connector: Connector, readings: Readings) -> str:
 def currents(evse: Evse, reading: Telemetry, readings: Readings) -> PerPhase[int | None]:
     """Per conductor as measured; else the larger of what the power says over the wired phases and the current where
     that is the AC side (G-16), on every conductor: which of them carries it was not said."""
-    wired = len(evse.phases)
+    wired = len(evse.phases) if evse.rotation_known else 1
+    if evse.dc is not None:  # volts and amps are the vehicle's
+        return each_phase(watts.load_ma(evse.dc, reading.power_w))
     if reading.conductor_ma is not None:
-        return PerPhase(*(ma if index < wired else None for index, ma in enumerate(reading.conductor_ma)))
+        return PerPhase(
+            *(ma if index < len(evse.phases) else None for index, ma in enumerate(reading.conductor_ma))
+        )
     known = [load_ma(reading.power_w * 1000 / (readings.phase_voltage_mv * wired))]
     if 0 < reading.voltage_v * 1000 <= readings.highest_ac_voltage_mv:
         known.append(-abs(reading.current_ma) if reading.power_w < 0 else reading.current_ma)

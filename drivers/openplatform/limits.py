@@ -35,6 +35,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from controller.core import watts
 from controller.core.model import Evse, Schedule, SlotAction, TimeSlot
 from controller.core.readings import Readings
 from controller.core.units import floor_to_step, power_for_current_w
@@ -49,8 +50,9 @@ def limit_w(current_ma: int, evse: Evse, readings: Readings) -> int:
     """The power at which no phase carries more than `current_ma` (or the EVSE's maximum), in whole 0.01 kW; see
     `Readings.kw_limit_spreads`."""
     capped_ma = max(0, min(current_ma, evse.max_ma))
-    phases = len(evse.phases) if readings.kw_limit_spreads == "wired" else 1
-    return floor_to_step(power_for_current_w(capped_ma, readings.phase_voltage_mv, phases), _STEP_W)
+    if evse.dc is None and readings.kw_limit_spreads != "wired":
+        return floor_power_w(power_for_current_w(capped_ma, readings.phase_voltage_mv, 1))
+    return floor_power_w(watts.limit_w(evse, capped_ma, readings.phase_voltage_mv))
 
 
 def floor_power_w(power_w: int) -> int:
@@ -180,7 +182,7 @@ def brake_percent(limit_ma: int, evse: Evse, charger_max_ma: int, readings: Read
     could use all of it. Rated power is taken from the config; hardware rated higher obeys at a higher current, and the
     single limits that follow the brake put that right."""
     rated_ma = charger_max_ma if readings.flex_base == "charger" else evse.max_ma
-    if readings.kw_limit_spreads == "vehicle":
+    if readings.kw_limit_spreads == "vehicle" and evse.dc is None:
         rated_ma *= len(evse.phases)  # all of the rated power on one phase
     return max(0, min(100, limit_ma * 100 // rated_ma)) if rated_ma > 0 else 0
 

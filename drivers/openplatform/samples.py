@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from controller.core import watts
 from controller.core.events import EvseSample
-from controller.core.model import Evse, EvseState, Moment, PerPhase
+from controller.core.model import Evse, EvseState, Moment, PerPhase, each_phase
 from controller.core.readings import Readings
 from controller.core.units import load_ma
 from drivers.openplatform.settings import CHANNEL
@@ -25,7 +26,7 @@ _BALANCED = 0.85  # of the wired phases: covers a low voltage and a poor power f
 def spread_of(evse: Evse, reading: ConnectorReading, readings: Readings) -> float | None:
     """Over how many phases of nominal voltage the power flows, as measured; None when this reading does not tell."""
     wired = float(len(evse.phases))
-    if wired == 1:
+    if wired == 1 or evse.dc is not None:
         return wired
     if reading.voltage_v is not None and reading.voltage_v * 1000 > readings.highest_ac_voltage_mv:
         return wired  # the vehicle's side of a DC station, whose grid side is balanced
@@ -64,7 +65,14 @@ def _conductors(
     evse: Evse, reading: ConnectorReading, spread: float | None, readings: Readings
 ) -> PerPhase[int | None]:
     wired = len(evse.phases)
-    if spread is None and readings.kw_limit_spreads == "wired":
+    if evse.dc is not None:  # volts and amps are the vehicle's
+        signed_w = (
+            None
+            if reading.power_w is None
+            else (-abs(reading.power_w) if _exports(reading) else reading.power_w)
+        )
+        return each_phase(None if signed_w is None else watts.load_ma(evse.dc, signed_w))
+    if spread is None and readings.kw_limit_spreads == "wired" and evse.rotation_known:
         spread = float(wired)  # as the limit was written
     highest_ma = _highest_ma(reading, spread, readings)
     balanced = highest_ma == 0 or (spread is not None and spread >= _BALANCED * wired)

@@ -1,4 +1,4 @@
-"""Simulators as processes of their own: `python -m drivers.sim charger|device|meter|platform|depot`.
+"""Simulators as processes of their own: `python -m drivers.sim charger|device|meter|relay|battery|platform|depot`.
 
 For people who try a config of their own, and for tests that want nothing shared with the controller but sockets.
 Owns arguments, signals and what is printed; the simulators themselves are next door. Must not import the
@@ -24,7 +24,7 @@ from typing import Any
 
 from controller.core.model import Moment
 from controller.core.units import parse_current_ma
-from drivers.sim import arguments
+from drivers.sim import arguments, boxes
 from drivers.sim.building import Building
 from drivers.sim.cloudcharger import CloudCharger
 from drivers.sim.device import SimDevice
@@ -361,6 +361,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1, help="of the building")
     text = "files written by `charger --currents`: what these chargers draw flows through this meter too"
     made.add_argument("--watch-chargers", type=Path, nargs="+", default=[], metavar="FILE", help=text)
+    made = _kind(kinds, "relay", boxes.relay, "contacts on Modbus TCP", "--port 5021 --closed contacts.txt")
+    boxes.relay_arguments(made)
+    made = _kind(kinds, "battery", boxes.battery, "a SunSpec battery that takes set-points", "--port 5022")
+    boxes.battery_arguments(made)
     example = "--port 8090 --device dvc_1 --client-secret-file platform.secret"
     made = _kind(kinds, "platform", platform, "the hosted Open Platform", example)
     made.add_argument("--port", type=int, default=0, help="default: a free one, printed at the start")

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from controller.core.units import parse_current_ma, parse_duration_s
+from controller.core.units import parse_current_ma, parse_duration_s, parse_energy_wh, parse_power_w
 
 
 def _read(read: Callable[[str], Any], unit: str) -> Callable[[str], Any]:
@@ -24,6 +24,8 @@ def _read(read: Callable[[str], Any], unit: str) -> Callable[[str], Any]:
 
 current = _read(parse_current_ma, "A")
 duration = _read(parse_duration_s, "s")
+energy = _read(parse_energy_wh, "Wh")
+power = _read(parse_power_w, "W")
 
 
 def http(text: str) -> str:

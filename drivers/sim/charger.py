@@ -245,7 +245,10 @@ class SimCharger:
                 self.flash.forget_transactions(connector.number)
             elif evse.vehicle is not None and connector.free() and self.operative(connector):
                 self._start(connector, connector.token, now)
-        connector.offer(self.limit_a(connector, now.utc + self._skew), now.mono_s)
+        at, transaction = now.utc + self._skew, connector.transaction
+        started = None if transaction is None else transaction.started
+        phases = merge.phases(self.flash.profiles, connector.number, at, started)
+        connector.offer(self.limit_a(connector, at), now.mono_s, phases)
         if connector.transaction is not None:
             if self.quirks.pause_ends and evse.offered_a == 0.0:
                 self.stop(connector, "Other")

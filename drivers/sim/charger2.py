@@ -230,7 +230,7 @@ class SimStation:
         may = self.allowed(evse, now.utc + self._skew)
         if isinstance(evse.evse, V2gEvse):
             evse.evse.discharge_a = may.discharge_a
-        evse.offer(may.limit_a, now.mono_s)
+        evse.offer(may.limit_a, now.mono_s, may.phases)
 
     def look(self) -> None:
         """Looks at cables, cards, clocks and profiles and acts on them. Cheap when nothing happened."""

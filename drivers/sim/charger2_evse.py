@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import uuid4
 
+from drivers.sim.dc import BATTERY_V, DcEvse
 from drivers.sim.evse import DRAWING_A, SimEvse
 from drivers.sim.outbox import Json
 from drivers.sim.outlet import Outlet
@@ -132,6 +133,11 @@ class Evse(Outlet):
         evse, outlet = self.evse, {"location": "Outlet"}
         yield "Energy.Active.Import.Register", self.register_wh(), "Wh", outlet
         yield "Power.Active.Import", round(max(0.0, evse.power_w), 1), "W", outlet
+        if isinstance(evse, DcEvse):
+            yield "Current.Import", round(evse.battery_a, 2), "A", outlet
+            yield "Voltage", BATTERY_V, "V", outlet
+            yield from self._told()
+            return
         for number, amps in enumerate(evse.conductor_a, start=1):
             yield "Current.Import", round(max(0.0, amps), 2), "A", {"phase": f"L{number}", **outlet}
         if isinstance(evse, V2gEvse):
@@ -142,5 +148,9 @@ class Evse(Outlet):
         for number in range(1, len(evse.phases) + 1):
             yield "Voltage", round(evse.voltage_v, 1), "V", {"phase": f"L{number}-N", **outlet}
         yield "Current.Offered", round(evse.offered_a, 1), "A", {}
+        yield from self._told()
+
+    def _told(self) -> Iterator[tuple[str, float, str, Json]]:
+        evse = self.evse
         if evse.vehicle is not None and self._tells_soc:
             yield "SoC", round(evse.vehicle.soc * 100.0), "Percent", {"location": "EV"}

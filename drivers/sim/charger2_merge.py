@@ -53,6 +53,7 @@ class Allowed:
 
     limit_a: float
     discharge_a: float = 0.0
+    phases: int | None = None
 
 
 def allowed(
@@ -98,7 +99,7 @@ def allowed(
                 wanted = min(wanted, hardware.amps(profile.unit, replace(period, limit=-period.lowest)))
             return Allowed(0.0, min(wanted, hardware.max_a))
         caps.append(wanted)
-    return Allowed(max(0.0, min([*caps, _amps(profile, period, hardware)])))
+    return Allowed(max(0.0, min([*caps, _amps(profile, period, hardware)])), phases=period.phases)
 
 
 def still_valid(profiles: Sequence[merge.Profile], offline_s: float) -> list[merge.Profile]:

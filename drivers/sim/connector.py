@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from drivers.sim.dc import BATTERY_V, DcEvse
 from drivers.sim.evse import SimEvse
 from drivers.sim.outbox import Json, Transaction
 from drivers.sim.outlet import Outlet
@@ -68,10 +69,19 @@ class Connector(Outlet):
         evse = self.evse
         yield "Energy.Active.Import.Register", str(self.register_wh()), "Wh", {"location": "Outlet"}
         yield "Power.Active.Import", f"{evse.power_w:.0f}", "W", {"location": "Outlet"}
+        if isinstance(evse, DcEvse):
+            yield "Current.Import", f"{evse.battery_a:.2f}", "A", {"location": "Outlet"}
+            yield "Voltage", f"{BATTERY_V:.1f}", "V", {"location": "Outlet"}
+            yield from self._told()
+            return
         for number, amps in enumerate(evse.conductor_a, start=1):
             yield "Current.Import", f"{amps:.2f}", "A", {"phase": f"L{number}", "location": "Outlet"}
         for number in range(1, len(evse.phases) + 1):
             yield "Voltage", f"{evse.voltage_v:.1f}", "V", {"phase": f"L{number}-N", "location": "Outlet"}
         yield "Current.Offered", f"{evse.offered_a:.1f}", "A", {}
+        yield from self._told()
+
+    def _told(self) -> Iterator[tuple[str, str, str, Json]]:
+        evse = self.evse
         if evse.vehicle is not None:
             yield "SoC", f"{evse.vehicle.soc * 100.0:.0f}", "Percent", {"location": "EV"}

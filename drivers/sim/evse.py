@@ -23,6 +23,8 @@ class SimEvse:
     limit_a     set by the protocol side: what its profiles allow now, per phase; below `min_a` the vehicle is paused
     current_a   truth now in grid phases; `conductor_a` the same on its own conductors
     register_wh energy meter, whole life, never falls
+    switched    set by the protocol side: on how many of its conductors it may charge; None = all
+    live_switches  how often that changed while current flowed, which some vehicles do not survive
     fault       OCPP 1.6 error code while faulted, else None; a faulted EVSE opens its contactor
     """
 
@@ -42,9 +44,12 @@ class SimEvse:
         self.phases = phases
         self.min_a = min_a
         self.voltage_v = voltage_v
+        self.output_v = voltage_v  # per amp on each phase, what arrives at the vehicle
         self.circuit = circuit
         self.energised = False
         self.limit_a = max_a  # a station without a profile offers what its hardware can
+        self.switched: int | None = None
+        self.live_switches = 0
         self.vehicle: Vehicle | None = None
         self.fault: str | None = None
         self.current_a: Amps = NOTHING
@@ -90,6 +95,11 @@ class SimEvse:
         card, self._card = self._card, None
         return card
 
+    def switch(self, phases: int | None) -> None:
+        if phases != self.switched:
+            self.live_switches += self.drawing
+            self.switched = phases
+
     def break_down(self, fault: str | None) -> None:
         """Faults the EVSE with an OCPP 1.6 error code ("GroundFailure"), or repairs it with None."""
         self.fault = fault
@@ -109,12 +119,15 @@ class SimEvse:
             vehicle.cut()
             amps = 0.0
         if amps or self.power_w:
-            self._flow(amps, min(vehicle.phases, len(self.phases)))
+            self._flow(amps, self._used(vehicle))
             energy_wh = self.power_w * dt_s / 3600.0
             self.register_wh += energy_wh
             vehicle.take(energy_wh)
             if self.drawing != was_drawing:
                 self._tell()
+
+    def _used(self, vehicle: Vehicle) -> int:
+        return min(vehicle.phases, len(self.phases), self.switched or 3)
 
     def _flow(self, amps: float, used: int) -> None:
         grid = [0.0, 0.0, 0.0]
@@ -122,7 +135,7 @@ class SimEvse:
             grid[phase] = amps
         self.current_a = (grid[0], grid[1], grid[2])
         self.conductor_a = (amps,) * used + (0.0,) * (len(self.phases) - used)
-        self.power_w = amps * used * self.voltage_v
+        self.power_w = amps * used * self.output_v
 
     def _tell(self) -> None:
         for watcher in self.watchers:

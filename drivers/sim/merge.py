@@ -121,6 +121,17 @@ def limit_a(
     return max(0.0, min(limits))
 
 
+def phases(
+    profiles: Iterable[Profile], connector: int, at: datetime, tx_start: datetime | None = None
+) -> int | None:
+    """On how many conductors the profile in force lets it charge; None where it does not say."""
+    known = [profile for profile in profiles if profile.connector in (0, connector)]
+    for purpose in (TX, TX_DEFAULT) if tx_start is not None else (TX_DEFAULT,):
+        if (found := _in_force(known, purpose, at, tx_start)) is not None:
+            return found[1].phases
+    return None
+
+
 def composite(
     profiles: Sequence[Profile],
     at: datetime,
@@ -142,17 +153,24 @@ def composite(
 def _leading(
     profiles: Iterable[Profile], purpose: str, at: datetime, hardware: Hardware, tx_start: datetime | None
 ) -> float | None:
-    """The limit of the highest stack level that says something now; its own connector beats the whole station."""
+    found = _in_force(profiles, purpose, at, tx_start)
+    return None if found is None else hardware.amps(found[0].unit, found[1])
+
+
+def _in_force(
+    profiles: Iterable[Profile], purpose: str, at: datetime, tx_start: datetime | None
+) -> tuple[Profile, Period] | None:
+    """The highest stack level that says something now; its own connector beats the whole station."""
     best: tuple[int, bool] | None = None
-    amps: float | None = None
+    found: tuple[Profile, Period] | None = None
     for profile in profiles:
         if profile.purpose != purpose:
             continue
         period = profile.period_at(at, tx_start)
         rank = (profile.stack, profile.connector > 0)
         if period is not None and (best is None or rank > best):
-            best, amps = rank, hardware.amps(profile.unit, period)
-    return amps
+            best, found = rank, (profile, period)
+    return found
 
 
 def _turns(profile: Profile, at: datetime, end: datetime, tx_start: datetime | None) -> Iterable[datetime]:

@@ -1,7 +1,6 @@
 """A simulated Eastron SDM630 on Modbus TCP: an honest meter on a real socket, with switches for what goes wrong.
 
-Owns its own few lines of Modbus TCP and its own register layout, written from the specification and the manual. It
-shares no code with the reader it is meant to test, nor with the library that reader uses. It knows nothing of the
+Owns its own register layout, written from the manual, over its own few lines of Modbus TCP. It shares no code with the reader it is meant to test, nor with the library that reader uses. It knows nothing of the
 depot: whoever builds it passes a function that tells the physical truth of the moment.
 
 Sources: Modbus Messaging on TCP/IP Implementation Guide V1.0b (header), Modbus Application Protocol V1.1b3
@@ -13,13 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import struct
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-log = logging.getLogger(__name__)
+from drivers.sim.modbus_tcp import ModbusTcp, write_frame
 
 _READ_INPUT = 4
 _LAST_REGISTER = 381
@@ -101,10 +98,10 @@ class _Sdm630:
         )
 
 
-class SimMeter:
+class SimMeter(ModbusTcp):
     """A Modbus TCP server with one SDM630 per unit id; `units` adds more behind the same address.
 
-    Port 0 takes a free one; `port` tells which after `start`. `faults(unit)` gives the switches of a unit.
+    `faults(unit)` gives the switches of a unit.
     """
 
     def __init__(
@@ -115,76 +112,27 @@ class SimMeter:
         unit: int = 1,
         units: Mapping[int, Source] | None = None,
     ) -> None:
-        self.port = port
-        self.connections = 0  # accepted since the start
-        self.requests: Counter[int] = Counter()  # by unit id, answered or not
-        self._host = host
+        super().__init__(host, port)
         self._units = {unit: _Sdm630(source), **{n: _Sdm630(other) for n, other in (units or {}).items()}}
-        self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def faults(self, unit: int = 1) -> MeterFaults:
         """Raises KeyError for a unit that does not exist."""
         return self._units[unit].faults
 
-    async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken. After `stop` the same port is used again."""
-        self._server = await asyncio.start_server(self._serve, self._host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Close the listener and every connection: new ones are refused from here on. Safe to call twice."""
-        if self._server is not None:
-            self._server.close()
-        self.hang_up()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        self._server = None
-
-    def hang_up(self) -> None:
-        """Drop every connection, keep listening."""
-        for task, writer in self._clients.items():
-            writer.close()
-            task.cancel()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients[task] = writer
-        self.connections += 1
-        try:
-            while True:
-                transaction, protocol, length = struct.unpack(">HHH", await reader.readexactly(6))
-                if protocol != 0 or not 2 <= length <= 254:
-                    return  # not Modbus: hang up
-                body = await reader.readexactly(length)
-                await self._answer(writer, transaction, body[0], body[1:])
-        except (asyncio.IncompleteReadError, OSError) as error:
-            log.debug("client gone: %s", error)
-        except asyncio.CancelledError:
-            pass  # hang_up: the stream server would log the cancellation as a failure
-        finally:
-            del self._clients[task]
-            writer.close()
-
-    async def _answer(
-        self, writer: asyncio.StreamWriter, transaction: int, number: int, request: bytes
-    ) -> None:
-        self.requests[number] += 1
-        unit = self._units.get(number)
-        if unit is None:
-            answer = bytes((request[0] | 0x80, _NO_SUCH_UNIT))
-        else:
-            faults = unit.faults
-            if faults.delay_s:
-                await asyncio.sleep(faults.delay_s)
-            if faults.silent:
-                return
-            if faults.garbage:
-                writer.write(b"\xde\xad\xbe\xef" * 3)
-                return
-            answer = _respond(unit, request)
-        writer.write(struct.pack(">HHHB", transaction, 0, len(answer) + 1, number) + answer)
-        await writer.drain()
+    async def reply(self, writer: asyncio.StreamWriter, transaction: int, unit: int, request: bytes) -> None:
+        known = self._units.get(unit)
+        if known is None:
+            write_frame(writer, transaction, unit, bytes((request[0] | 0x80, _NO_SUCH_UNIT)))
+            return
+        faults = known.faults
+        if faults.delay_s:
+            await asyncio.sleep(faults.delay_s)
+        if faults.silent:
+            return
+        if faults.garbage:
+            writer.write(b"\xde\xad\xbe\xef" * 3)
+            return
+        write_frame(writer, transaction, unit, _respond(known, request))
 
 
 def _respond(unit: _Sdm630, request: bytes) -> bytes:

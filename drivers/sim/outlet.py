@@ -14,7 +14,7 @@ class Outlet:
     def __init__(self, number: int, evse: SimEvse, quirks: Quirks) -> None:
         self.number = number
         self.evse = evse
-        self.hardware = Hardware(evse.max_a, len(evse.phases), evse.voltage_v)
+        self.hardware = Hardware(evse.max_a, len(evse.phases), evse.output_v)
         self._quirks = quirks
         self._register_zero_wh = 0.0
         self._spike_until_s = 0.0
@@ -24,13 +24,16 @@ class Outlet:
     def forget(self) -> None:
         """Power gone: what was only in memory is lost and the contactor opens."""
         self.evse.energised = False
+        self.evse.switched = None
         self.evse.limit_a = self.evse.max_a
         self._apply_at_s = None
         self._spike_until_s = 0.0
 
-    def offer(self, limit_a: float, now_s: float) -> None:
-        """Follows the merged limit, as fast and as faithfully as the quirks let it."""
+    def offer(self, limit_a: float, now_s: float, phases: int | None = None) -> None:
+        """Follows the merged limit, as fast and as faithfully as the quirks let it. phases: that its profile names."""
         evse = self.evse
+        if not self._quirks.ignores_phases:
+            evse.switch(phases if phases is not None and phases < len(evse.phases) else None)
         if self._quirks.deaf_after_pause:
             self._deaf = limit_a >= evse.min_a and (self._deaf or self._paused)
             self._paused = limit_a < evse.min_a

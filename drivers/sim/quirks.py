@@ -41,6 +41,7 @@ class Quirks:
     triggers_at         connectors that StatusNotification may be asked for; it tells no status by itself (19)
     mute_with           no MeterValues while MeterValuesSampledData names one of these (45)
     samples_apart_s     the shortest MeterValueSampleInterval it accepts (46)
+    ignores_phases      numberPhases is accepted and not followed (33)
     event_faults        of OCPP 2.x transaction events: "no_connector" id, "every_evse" (in each event, not the first
                         only), "seq_gaps" after each periodic value, "shuffled" replays (62)
     """
@@ -76,6 +77,7 @@ class Quirks:
     triggers_at: frozenset[int] | None = None
     mute_with: frozenset[str] = frozenset()
     samples_apart_s: int = 0
+    ignores_phases: bool = False
     event_faults: frozenset[str] = frozenset()
 
     def take_limits(self, unit: str, amounts: Iterable[float]) -> bool:

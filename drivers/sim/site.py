@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -16,10 +17,13 @@ from drivers.sim.building import Building
 from drivers.sim.charger import SimCharger
 from drivers.sim.charger2 import SimStation
 from drivers.sim.cloudcharger import CloudCharger
-from drivers.sim.evse import SimEvse
+from drivers.sim.dc import DcEvse
+from drivers.sim.evse import Amps, SimEvse
 from drivers.sim.fleet import Fleet, Habits
 from drivers.sim.meter import MeterTruth, SimMeter
 from drivers.sim.platform import SimPlatform
+from drivers.sim.storage import SimStorage
+from drivers.sim.sunshine import Sunshine
 from drivers.sim.vehicle import Vehicle
 from drivers.sim.world import SimCircuit, World
 
@@ -29,8 +33,14 @@ PASSWORD = "demo-password-0001"
 CLIENT, SECRET = "depot-demo", "demo-secret-0001"
 FALLBACK_A = 6
 OCPP_VERSIONS = {"1.6": "ocpp1.6", "2.0.1": "ocpp2.0.1", "2.1": "ocpp2.1"}
+DC_W = 30_000.0
+DC_FROM = 6  # chargers
 BUILDING_SHARE = 0.30  # of the site limit: the worst the building ever draws
 ZONE = "Europe/Amsterdam"
+VOLTS = 230.0
+SUN_SHARE = 0.25  # of what the site may draw: the most its roof gives
+STORE_SHARE, STORE_H = 0.15, 2.0  # of the same: the power of its battery, which holds that for so long
+DUTY_W = 5_000.0  # what the duty plan asks for, on average over a stay
 
 
 class DemoSite:
@@ -49,14 +59,19 @@ class DemoSite:
         self.row_limit_a = 14 * ROW
         circuits = {"site": SimCircuit(None, float(self.limit_a))}
         circuits |= {f"row_{n + 1}": SimCircuit("site", float(self.row_limit_a)) for n in range(rows)}
-        self.evses = [
-            SimEvse(f"{self._name(n, chargers)}/1", 32.0, ROTATIONS[n % 3], circuit=f"row_{n // ROW + 1}")
-            for n in range(chargers)
-        ]
-        now = clock.now().utc.astimezone(ZoneInfo(ZONE))
+        self.evses = [self._evse(n, chargers) for n in range(chargers)]
+        self._began = clock.now()
+        now = self._began.utc.astimezone(ZoneInfo(ZONE))
         worst = (self.worst_a, self.worst_a, self.worst_a)
-        building = Building(seed, worst, now.hour * 3600.0 + now.minute * 60.0, machine=0.03)
-        self.world = World(clock, seed, circuits, self.evses, building)
+        day_s = now.hour * 3600.0 + now.minute * 60.0
+        self.building = Building(seed, worst, day_s, machine=0.03)
+        site_w = 3 * VOLTS * self.limit_a
+        self.sun = Sunshine(seed, SUN_SHARE * site_w, day_s)
+        store_w = round(STORE_SHARE * site_w, -3)
+        self.storage = SimStorage(
+            lambda: clock.now().mono_s, store_w * STORE_H, most_w=int(store_w), follow_s=1.0
+        )
+        self.world = World(clock, seed, circuits, self.evses, self._others)
         self.ocpp_evses = self.evses[: -(-chargers // 2)]
         self.cloud_evses = self.evses[-(-chargers // 2) :]
         self.platform = SimPlatform(
@@ -69,12 +84,17 @@ class DemoSite:
             SECRET,
             seed=seed,
         )
-        self.meter = SimMeter(lambda: self._truth("site"), units={2: lambda: self._truth("row_1")})
+        self.meter = SimMeter(
+            lambda: self._truth("site"), units={2: lambda: self._truth("row_1"), 3: self._sun_truth}
+        )
         vehicles = [
             Vehicle(f"BUS-{n + 1:02}", f"04DE{n:04X}", 60_000.0 + 2_000 * (n % 20), 0.3,
                     phases=1 if n % 5 == 4 else 3, max_a=32.0 if n % 2 else 16.0, reaction_s=1.0 + n % 4)
             for n in range(chargers)
         ]  # fmt: skip
+        for vehicle, evse in zip(vehicles, self.evses, strict=True):
+            if isinstance(evse, DcEvse):
+                vehicle.max_a = evse.max_a
         self.vehicles = vehicles
         habits = Habits(
             away_s=(20.0, 120.0),
@@ -84,6 +104,13 @@ class DemoSite:
             sleepy=0.05,
         )
         self.fleet = Fleet(clock, seed, self.evses, vehicles, habits)
+
+    def _evse(self, n: int, chargers: int) -> SimEvse:
+        """The second one is a DC charger, where there are enough of them to leave room for it."""
+        name, circuit = f"{self._name(n, chargers)}/1", f"row_{n // ROW + 1}"
+        if n == 1 and chargers >= DC_FROM:
+            return DcEvse(name, DC_W, circuit=circuit)
+        return SimEvse(name, 32.0, ROTATIONS[n % 3], circuit=circuit)
 
     @staticmethod
     def _name(n: int, chargers: int) -> str:
@@ -97,13 +124,42 @@ class DemoSite:
         power_w = (l1 * volts, l2 * volts, l3 * volts)
         return MeterTruth(current_a, (volts, volts, volts), power_w, self.world.import_wh(circuit), 0.0)
 
+    def _others(self, elapsed_s: float) -> Amps:
+        """What flows beside the vehicles: the building, less the sun, and the battery."""
+        self.storage.tick()
+        own_a = (self.storage.power_w - self.sun(elapsed_s)) / (3 * VOLTS)
+        l1, l2, l3 = self.building(elapsed_s)
+        return (l1 + own_a, l2 + own_a, l3 + own_a)
+
+    def _sun_truth(self) -> MeterTruth:
+        self.world.catch_up()
+        watts = -self.sun(self.world.elapsed_s) / 3
+        amps = watts / VOLTS
+        return MeterTruth((amps, amps, amps), (VOLTS, VOLTS, VOLTS), (watts, watts, watts), 0.0, 0.0)
+
+    def duty_plan(self) -> str:
+        """A roster (CSV) of the vehicles that are here: when each is to leave, and with how much. Some do not keep to it."""
+        began, now_s = self._began, self.clock.now().mono_s
+        lines = ["vehicle,departs,energy,evse"]
+        for name, visit in sorted(self.fleet.visits.items()):
+            if visit.evse.vehicle is not visit.vehicle or visit.announced_s <= now_s:
+                continue
+            departs = began.utc + timedelta(seconds=round(visit.announced_s - began.mono_s))
+            watt_hours = max(1, int(DUTY_W * (visit.announced_s - visit.arrived_s) / 3600))
+            lines.append(
+                f"{name},{departs.replace(microsecond=0).isoformat()},{watt_hours} Wh,{visit.evse.id}"
+            )
+        return "\n".join(lines)
+
     async def start(self) -> None:
-        """Opens the ports of the meter and the platform."""
+        """Opens the ports of the meters, the battery and the platform."""
         await self.meter.start()
+        await self.storage.start()
         await self.platform.start()
 
     async def stop(self) -> None:
         await self.platform.stop()
+        await self.storage.stop()
         await self.meter.stop()
 
     def write(self, folder: Path, ocpp_port: int = 0) -> Path:
@@ -127,13 +183,21 @@ class DemoSite:
             if circuit != "site":
                 lines += [f"[circuit.{circuit}]", 'parent = "site"', f'limit = "{self.row_limit_a} A"']
                 lines += ['meter = "row_1"', ""] if circuit == "row_1" else [""]
-        for unit, (meter, role) in enumerate((("main", "grid"), ("row_1", "circuit")), start=1):
+        meters = (("main", "grid"), ("row_1", "circuit"), ("roof", "pv"))
+        for unit, (meter, role) in enumerate(meters, start=1):
             lines += [
                 f"[meter.{meter}]",
                 'kind = "sdm630"',
                 f'address = "tcp://127.0.0.1:{self.meter.port}/{unit}"',
             ]
             lines += [f'role = "{role}"', ""]
+        battery = f'address = "tcp://127.0.0.1:{self.storage.port}/1"'
+        power = f'"{self.storage.most_w / 1e3:g} kW"'
+        lines += [
+            "[meter.store]", 'kind = "sunspec-battery"', battery, 'role = "battery"', "",
+            "[battery.store]", 'meter = "store"', battery, f"charge = {power}", f"discharge = {power}",
+            f'capacity = "{self.storage.capacity_wh / 1e3:g} kWh"', "",
+        ]  # fmt: skip
         lines += ["[ocpp]", f'listen = "127.0.0.1:{ocpp_port}"', 'unknown_tokens = "reject"']
         lines += ['unqualified = "fallback"', ""]  # simulated stations are honest
         if self.cloud_evses:
@@ -147,7 +211,10 @@ class DemoSite:
             name = evse.id.removesuffix("/1")
             phases = " ".join(f"L{phase + 1}" for phase in evse.phases)
             lines += [f"[station.{name}]", f'circuit = "{evse.circuit}"', f'fallback = "{FALLBACK_A} A"']
-            lines += [f'evse.1 = {{ max = "32 A", min = "6 A", phases = "{phases}" }}']
+            if isinstance(evse, DcEvse):
+                lines += [f'evse.1 = {{ max_power = "{DC_W / 1e3:g} kW", current = "dc" }}']
+            else:
+                lines += [f'evse.1 = {{ max = "32 A", min = "6 A", phases = "{phases}" }}']
             device = n - len(self.ocpp_evses)
             if device < 0:
                 lines += ['ocpp = { password_file = "station.secret" }', ""]
@@ -159,6 +226,10 @@ class DemoSite:
         for vehicle in self.vehicles:
             lines += [f"[vehicle.{vehicle.id}]", f'battery = "{vehicle.battery_wh / 1e3:g} kWh"']
             lines += [f'tokens = ["{vehicle.token}"]', ""]
+        lines += [
+            "[tariff]", 'currency = "EUR"', 'bands = [{ from = "07:00", to = "23:00", price = 0.31 },',
+            '  { from = "23:00", to = "07:00", price = 0.22 }]', "peak_price = 6.0", "feed_in = 0.08", "",
+        ]  # fmt: skip
         return "\n".join(
             [*lines, "[storage]", 'path = "state"', "", "[control]", 'socket = "control.sock"', ""]
         )

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.bench import meters, ocpp, onsite, processes, step
+from tests.bench import allocator, meters, ocpp, onsite, plant, processes, screen, step, storage
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, tuple[str, Callable[[], Iterator[Figure]]]] = {
     "step": ("5 s", step.step),
+    "allocator": ("10 s", allocator.allocator),
+    "plant": ("5 min", plant.plant),
+    "storage": ("6 min", storage.storage),
     "meters": ("25 s", meters.meters),
     "start": ("10 s", processes.start),
     "memory": ("45 s", processes.memory),
@@ -20,6 +23,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Iterator[Figure]]]] = {
     "onsite": ("45 s", onsite.onsite),
     "ocpp": ("40 s", ocpp.ocpp),
     "wire": ("35 s", processes.wire),
+    "ui": ("80 s", screen.screen),
     "reaction": ("6 min", processes.reaction),
 }
 

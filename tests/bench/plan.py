@@ -3,12 +3,14 @@
 Sessions are replayed with decisions every five minutes and at every arrival and departure. A decision knows what was
 known then: who is here, what drivers or the duty plan said, what was measured. Only the clairvoyant program (fractional
 currents, quarter hours, energy first, then cost) knows all. Every way shares the room through the product's allocator.
+At the end stands what planning costs (`plan_load`): time, memory, the loop beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -360,6 +362,9 @@ def main(arguments: Sequence[str]) -> None:
         ):
             if options.only in (None, kind):
                 table(name, options.days, limit, announced, ways, options.first)
+    print(flush=True)
+    # in a process of its own: only there the memory that the solver adds can be told
+    subprocess.run([sys.executable, "-m", "tests.bench.plan_load"], check=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cost of one decision: `Depot.step` for a full site whose load never stands still, and the allocator alone.
+"""The cost of one decision: `Depot.step` for a full site whose load never stands still.
 
 In virtual time; only the calls that are measured run between the two readings of the clock.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from controller.core.allocator import Demand, allocate
 from controller.core.commands import SetLimit
 from controller.core.depot import Depot
 from controller.core.events import (
@@ -25,7 +24,6 @@ from controller.core.events import (
     StatusChanged,
     TransactionStarted,
 )
-from controller.core.grid import Grid
 from controller.core.model import (
     SITE,
     Circuit,
@@ -74,8 +72,6 @@ def step() -> Iterator[Figure]:
     yield Figure(f"step of {EVSES} EVSEs on {ROWS + 1} circuits, p50", percentile(took_ms, 50), "ms")
     yield Figure("the same, p99", percentile(took_ms, 99), "ms", 2.0)
     yield Figure("limits sent meanwhile", commands / STEPS, "1/s")
-    for count in (10, 50, 200):
-        yield Figure(f"allocator alone, {count} EVSEs, p99", percentile(_allocations_ms(count), 99), "ms")
 
 
 def moment(second: float) -> Moment:
@@ -148,19 +144,3 @@ class _Feed:
                 self.depot.apply(CommandSent(command.id), now)
                 self.depot.apply(CommandAccepted(command.id), now)
                 self.draws_ma[command.evse] = command.limit_ma * self.random.choice((90, 95, 100)) // 100
-
-
-def _allocations_ms(evses: int) -> list[float]:
-    site, random = a_site(evses), Random(evses)
-    grid, took_ms = Grid.of(site), []
-    for _ in range(300):
-        demands = [
-            Demand(evse, 6_000, random.randrange(6_000, 33_000, 1_000), 1_000, 6_000, tier=random.randrange(3),
-                   rank=random.random(), running=random.random() < 0.7)
-            for evse in site.evses
-        ]  # fmt: skip
-        room = [limit - random.randrange(limit // 3) for limit in grid.limits_ma]
-        began_s = time.perf_counter()
-        allocate(grid, demands, room)
-        took_ms.append((time.perf_counter() - began_s) * 1e3)
-    return took_ms

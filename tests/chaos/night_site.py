@@ -75,6 +75,9 @@ class Process:
             await asyncio.sleep(LOOK_S / 2)
         return found[1]
 
+    def signal(self, which: signal.Signals) -> None:
+        self._process.send_signal(which)
+
     async def kill(self) -> None:
         """As a power cut does."""
         self._process.kill()

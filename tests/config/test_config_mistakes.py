@@ -8,10 +8,15 @@ import pytest
 
 from controller.config import ConfigError, Problem, load
 
+DC_FROM = 'max = "32 A", min = "6 A", phases = "L1 L2 L3", current = "ac"'
+DC_AT = "station.CP001.evse.1."
+
 # what valid.toml says, what it says instead (the problem is on the line marked #!), where, what is reported
 MISTAKES = [
     # units, types, signs
-    ('limit = "250 A"', 'limit = "250 kW" #!', "site.limit", 'unit "kW" is not a current unit'),
+    ('limit = "250 A"', 'limit = "250 kW" #!', "site.limit", "in kW alone protects no fuse"),
+    ('limit = "250 A"', 'limit = "250 A"\nfuse = "300 A" #!', "site.fuse", "belongs to a limit in kW"),
+    ('limit = "250 A"', 'fuse = "250 A"\nlimit = "0 kW" #!', "site.limit", "is zero"),
     ('limit = "250 A"', "limit = 250 #!", "site.limit", "250 has no unit"),
     ('limit = "250 A"', "limit = 2026-11-22 #!", "site.limit", "a date or time is not a current"),
     ('limit = "250 A"', 'limit = "much" #!', "site.limit", '"much" is not a current'),
@@ -104,7 +109,7 @@ MISTAKES = [
     ),
     ('role = "grid"', 'role = "gird" #!', "meter.main.role", 'did you mean "grid"?'),
     ('role = "grid"', 'role = "circuit" #!', "meter.main.role", "does not fit the meter of the site"),
-    ('role = "grid"', 'role = "pv" #!', "meter.main.role", "not available yet"),
+    ('role = "grid"', 'role = "pv" #!', "meter.main.role", "does not fit the meter of the site"),
     (
         "[ocpp]",
         '[meter.x] #!\nkind = "b23"\naddress = "tcp://h/1"\n[ocpp]',
@@ -141,8 +146,18 @@ MISTAKES = [
     ('max = "16 A"', 'max = "16 A", min = "20 A"', "station.CP001.evse.2.min", "above the maximum of 16 A"),
     ('evse.2 = { max = "16 A", ', "evse.2 = { ", "station.CP001.evse.2.max", "is missing"),
     ("evse.2", "evse.02", "station.CP001.evse.02", "is not an EVSE number"),
-    ('current = "ac"', 'current = "dc"', "station.CP001.evse.1.current", "not available yet"),
-    ('current = "ac"', 'max_power = "50 kW"', "station.CP001.evse.1.max_power", "not available yet"),
+    ('current = "ac"', 'max_power = "50 kW"', "station.CP001.evse.1.max_power", "belongs to a DC output"),
+    (DC_FROM, 'max = "32 A", current = "dc", max_power = "9 kW"', DC_AT + "max", "belongs to an AC outlet"),
+    (DC_FROM, 'current = "dc"', DC_AT + "max_power", "is missing"),
+    (DC_FROM, 'current = "dc", max_power = "50 kW", phases = "L1"', DC_AT + "phases", "three phases"),
+    (
+        DC_FROM,
+        'current = "dc", max_power = "9 kW", min_power = "10 kW"',
+        DC_AT + "min_power",
+        "above max_power",
+    ),
+    (DC_FROM, 'current = "dc", max_power = "50 kW", efficiency = 92', DC_AT + "efficiency", "like 0.94"),
+    ('fallback = "8 A"', 'fallback = "6 kW" #!', "station.CP003.fallback", "EVSE 1 is an AC outlet"),
     ('evse.1 = { max = "32 A" }\n', "", "station.CP003.evse", "is missing"),
     ('evse.1 = { max = "32 A" }\n', "evse = 1 #!\n", "station.CP003.evse", "1 is not a table"),
     # channels
@@ -266,11 +281,8 @@ MISTAKES = [
     ('socket = "control.sock"', f'socket = "/{"s" * 107}" #!', "control.socket", "at most 107 bytes"),
     ("[storage]", "[[storage]] #!", "storage", "a list is not a table"),
     # what later releases bring
-    ("[site]", '[site]\nmax_imbalance = "20 A" #!', "site.max_imbalance", "not available yet"),
-    ("[site]", '[site]\npeak = "180 kW" #!', "site.peak", "not available yet"),
-    ("[ocpp]", "[tariff] #!\n[ocpp]", "tariff", "not available yet"),
-    ("[ocpp]", "[metrics] #!\n[ocpp]", "metrics", "not available yet"),
-    ("[ocpp]", "[mqtt] #!\n[ocpp]", "mqtt", "not available yet"),
+    ("[site]", '[site]\nmax_imbalance = "4.6 kW" #!', "site.max_imbalance", "not a current unit"),
+    ("[site]", '[site]\npeak = "180 A" #!', "site.peak", "power"),
 ]
 
 

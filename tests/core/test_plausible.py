@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
 from controller.core.model import PerPhase
-from controller.core.plausible import Fault, Sample, doubts
+from controller.core.plausible import Fault, Step, doubts
 from drivers.modbus import plausible
 from drivers.modbus.plausible import BELIEVED_AFTER_S, Continuity
 from drivers.modbus.registers import Measured
 
 Show = Callable[[list[int]], list[int]]
-SINGLE = [(16, 0, 0), (0, 0, 0), (0, 16, 0), (0, 0, 0), (0, 0, 16), (0, 0, 0)] * 3
+SINGLE = [(16, 0, 0), (0, 0, 0), (0, 16, 0), (0, 0, 0), (0, 0, 16), (0, 0, 0)] * 6
 
 
-def samples(own_a: list[tuple[int, int, int]], show: Show, noise_ma: int = 0, seed: int = 1) -> list[Sample]:
-    """A meter above EVSEs that draw this, next to 20 A of others."""
+def steps(own_a: list[tuple[int, int, int]], show: Show, noise_ma: int = 0, seed: int = 1) -> list[Step]:
+    """What a meter above EVSEs that draw this makes of it, next to 20 A of others."""
     chance = random.Random(seed)
     made = []
     for amps in own_a:
         own = [1000 * one for one in amps]
         true = [one + 20_000 + chance.randint(-noise_ma, noise_ma) for one in own]
-        made.append(Sample(PerPhase(*show(true)), PerPhase(*own)))
-    return made
+        made.append((own, show(true)))
+    return [
+        Step(
+            *(
+                PerPhase(*(new - old for new, old in zip(*pair, strict=True)))
+                for pair in zip(two, one, strict=True)
+            )
+        )
+        for one, two in pairwise(made)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_good_meter_is_not_blamed_for_what_others_draw(seed: int) -> None:
-    assert doubts(samples(SINGLE, lambda true: true, noise_ma=4000, seed=seed)) == ()
+    assert doubts(steps(SINGLE, lambda true: true, noise_ma=4000, seed=seed)) == ()
 
 
 @pytest.mark.parametrize(
@@ -46,23 +55,23 @@ def test_a_good_meter_is_not_blamed_for_what_others_draw(seed: int) -> None:
     ],
 )
 def test_steps_of_our_own_find_what_is_wrong(show: Show, fault: Fault, phases: tuple[int, ...]) -> None:
-    [doubt] = doubts(samples(SINGLE, show, noise_ma=1000))
+    [doubt] = doubts(steps(SINGLE, show, noise_ma=1000))
     assert (doubt.fault, doubt.phases) == (fault, phases)
     assert doubt.text
 
 
 def test_three_phase_steps_find_everything_but_swapped_phases() -> None:
     together = [(16, 16, 16), (0, 0, 0)] * 5
-    assert doubts(samples(together, lambda true: [true[1], true[0], true[2]])) == ()
-    [doubt] = doubts(samples(together, lambda true: [-one for one in true]))
+    assert doubts(steps(together, lambda true: [true[1], true[0], true[2]])) == ()
+    [doubt] = doubts(steps(together, lambda true: [-one for one in true]))
     assert doubt.fault is Fault.REVERSED
 
 
 def test_without_steps_there_is_no_verdict() -> None:
     steady = [(16, 16, 16)] * 50
-    assert doubts(samples(steady, lambda true: [-one for one in true], noise_ma=5000)) == ()
+    assert doubts(steps(steady, lambda true: [-one for one in true], noise_ma=5000)) == ()
     assert doubts([]) == ()
-    assert doubts(samples(SINGLE[:3], lambda true: [0, 0, 0])) == ()
+    assert doubts(steps(SINGLE[:3], lambda true: [0, 0, 0])) == ()
 
 
 # --- from the meter alone -----------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ from controller.core.model import (
     VehicleId,
     each_phase,
 )
-from controller.core.sessions import AVAILABLE_GRACE_S, ORPHANS_KEPT, SAVE_EVERY_S, Sessions
+from controller.core.orphans import ORPHANS_KEPT
+from controller.core.sessions import AVAILABLE_GRACE_S, SAVE_EVERY_S, Sessions
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STATION, EVSE = StationId("CP1"), EvseId("CP1/1")

@@ -26,7 +26,8 @@ from controller.core.model import (
     Verdict,
     each_phase,
 )
-from controller.core.sessions import MATCHED, ORPHAN, REFUSED
+from controller.core.orphans import MATCHED, ORPHAN
+from controller.core.session import REFUSED
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 CHANNEL = "ocpp2.0.1"

@@ -153,6 +153,7 @@ def test_an_event_document_looks_like_this() -> None:
         "import_wh": 7,
         "export_wh": None,
         "latency_ms": None,
+        "soc_pct": None,
     }
 
 
@@ -235,6 +236,7 @@ def full_snapshot() -> Snapshot:
         session=session,
         fault=None,
         identity="Vendor Model 1.2",
+        contactor_cycles=3,
     )
     return Snapshot(
         time=NOON.replace(microsecond=250_000),
@@ -285,6 +287,7 @@ def test_the_status_document_is_the_published_one() -> None:
                 "meter": "main",
                 "meter_age_s": 0.8,
                 "quality": "good",
+                "trip_margin_pct": None,
             }
         ],
         "evses": [
@@ -310,6 +313,10 @@ def test_the_status_document_is_the_published_one() -> None:
                 "lease_left_s": 41.5,
                 "fault": None,
                 "identity": "Vendor Model 1.2",
+                "contactor_cycles": 3,
+                "phases": None,
+                "phases_used": None,
+                "rotation": None,
                 "session": {
                     "id": "s-1",
                     "token": "…7F2A",
@@ -319,6 +326,8 @@ def test_the_status_document_is_the_published_one() -> None:
                     "soc": 55,
                     "departs": "2026-11-22T21:00:00Z",
                     "short_wh": 0,
+                    "departs_by": None,
+                    "looks_like": None,
                 },
             }
         ],
@@ -355,8 +364,15 @@ def test_the_status_document_is_the_published_one() -> None:
                 "source": "main",
                 "text": "no reading for 9 s",
                 "since": "2026-11-22T12:00:00Z",
+                "incident": "",
+                "members": [],
+                "first": False,
+                "note": "",
+                "by": None,
+                "until": None,
             }
         ],
+        "alarms_quiet": [],
         "orders": [
             {
                 "id": "o-1",
@@ -369,7 +385,11 @@ def test_the_status_document_is_the_published_one() -> None:
                 "reason": None,
             }
         ],
+        "planner": {"by": "", "text": ""},
         "campaign": None,
+        "peak": None,
+        "grid_limits": [],
+        "batteries": [],
     }
 
 

@@ -49,6 +49,21 @@ def test_the_open_platform_block_completes_it(tmp_path: Path) -> None:
     assert config.site.evses["TP001/1"].autostart
 
 
+def test_the_blocks_on_circuits_and_prices_complete_it(tmp_path: Path) -> None:
+    block = next(body for kind, body in BLOCKS if kind == "toml" and 'breaker = "gG"' in body)
+    tariff = next(body for kind, body in BLOCKS if kind == "toml" and body.startswith("[tariff]"))
+    head, tables = block.split("[circuit.row_b]")
+    more = [line for line in head.splitlines() if not line.startswith(("[site]", "limit"))]
+    text = FIRST_SITE.replace("[site]\n", "\n".join(["[site]", *more, ""]))
+    for name in ("CP001", "DC01", "CP007"):
+        secret(tmp_path, f"{name}.secret")
+    (tmp_path / "prices.csv").write_text("start,price_per_kwh\n2026-11-22T00:00,0.3\n", encoding="utf-8")
+    (tmp_path / "depot.toml").write_text(f"{text}\n[circuit.row_b]{tables}\n{tariff}", encoding="utf-8")
+    config = load(tmp_path / "depot.toml")
+    assert config.site.peak_w == 180_000 and config.tariff is not None and config.inputs and config.batteries
+    assert config.site.evses["DC01/1"].dc is not None and not config.site.evses["CP007/1"].rotation_known
+
+
 def test_the_schedule_reads() -> None:
     block = next(body for kind, body in BLOCKS if kind == "toml" and body.startswith("# nights.toml"))
     schedule = read_schedule(block, "UTC", datetime(2026, 11, 22, tzinfo=UTC))

@@ -17,8 +17,9 @@ from controller.core import events as ev
 from controller.core.background import Assumed, Sight
 from controller.core.commands import SetLimit
 from controller.core.commitments import Account
-from controller.core.decide import METER_MARGIN_PCT, Decision
+from controller.core.decide import Decision
 from controller.core.model import SITE, CircuitId, EvseId, PerPhase
+from controller.core.share import METER_MARGIN_PCT
 
 machine_settings = settings(derandomize=True, max_examples=40, stateful_step_count=50, deadline=None)
 SEAT = st.sampled_from([EvseId(f"s{n}/1") for n in range(4)])

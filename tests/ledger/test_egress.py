@@ -19,8 +19,8 @@ from sqlite_utils import Database
 
 from controller import audit
 from controller.audit import EgressBook, dotted
+from controller.chain import chain_hash
 from controller.core.model import Moment
-from controller.ledger import chain_hash
 from controller.storage import LEDGER, Storage
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -24,11 +24,16 @@ from controller.core.commands import (
     DepartureSaved,
     Entry,
     FallbackSaved,
+    HushLifted,
+    HushSaved,
+    InputSaved,
+    PeakSaved,
     ScheduleRemoved,
     ScheduleSaved,
     SessionSaved,
     StationSaved,
 )
+from controller.core.events import AlarmRestored, HushRestored, InputRestored, PeakRestored
 from controller.core.model import (
     Departure,
     EvseId,
@@ -120,6 +125,9 @@ async def test_a_restart_finds_everything_it_needs(tmp_path: Path) -> None:
         DepartureSaved(Departure("BUS-07", NOON, soc=80)),
         DepartureSaved(departure),
         AlarmSaved("a-1", "stale-meter", "main", 1, "no reading", NOON, None),
+        HushSaved("meter", "main", "anna", "being replaced", NOON, NOON + HOUR),
+        HushSaved("", "CP1", "anna", "gone", NOON, None),
+        HushLifted("", "CP1"),
         StationSaved(StationId("CP1"), "Vendor", "Model", "1.2", ""),
         audited(1),
     ]
@@ -136,6 +144,10 @@ async def test_a_restart_finds_everything_it_needs(tmp_path: Path) -> None:
             closed=(done,),
             schedules=((CP1, NIGHTS),),
             departures=(departure,),
+            alarms=(
+                HushRestored("meter", "main", "anna", "being replaced", NOON, NOON + HOUR),
+                AlarmRestored("a-1", "stale-meter", "main", 1, "no reading", NOON, True),
+            ),
         )
     with Database(tmp_path / LEDGER) as db:
         assert [row["cleared"] for row in db["alarms"].rows] == [None]
@@ -241,6 +253,9 @@ async def test_sessions_of_a_time(ledger: Ledger) -> None:
         "register_wh": None,
         "stop_reason": None,
         "marks": ["offline"],
+        "cost": None,
+        "currency": None,
+        "counted": None,
     }
 
 
@@ -397,3 +412,20 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
                 assert await ledger.number_transaction(*start) == (transaction, True)
     assert len({transaction for _, transaction in acknowledged}) == len(acknowledged)
     assert sorted(os.listdir(tmp_path)) == ["depot.db", "telemetry.db"]
+
+
+async def test_the_peaks_of_the_months_are_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        await ledger.append((PeakSaved("2026-10", 90_000, NOON - 24 * HOUR, 5),))
+        await ledger.append(
+            (PeakSaved("2026-11", 0, NOON - HOUR, 7), PeakSaved("2026-11", 41_000, NOON, None))
+        )
+    async with opened(tmp_path) as ledger:
+        assert (await ledger.restore()).peak == PeakRestored("2026-11", 41_000, NOON, None)
+
+
+async def test_the_last_word_of_every_contact_is_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        await ledger.append((InputSaved("dso", True), InputSaved("fire", True), InputSaved("dso", False)))
+    async with opened(tmp_path) as ledger:
+        assert (await ledger.restore()).inputs == (InputRestored("dso", False), InputRestored("fire", True))

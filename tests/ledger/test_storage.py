@@ -113,27 +113,6 @@ async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
         await Storage(tmp_path).open()
 
 
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / LEDGER).write_bytes(b"this is not a database" * 500)
-    with pytest.raises(LedgerError, match=r"depot\.db: not a database, or damaged; stop .* restore a backup"):
-        await Storage(tmp_path).open()
-
-
-async def test_a_damaged_page_is_found_at_the_start(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
-    await storage.open()
-    for number in range(500):
-        storage.write(LEDGER, put(f"name {number}"))
-    await storage.close()
-    with Database(tmp_path / LEDGER) as db:
-        page, size = db.execute("SELECT rootpage FROM sqlite_schema WHERE name='meta'").fetchone()[0], 4096
-    content = bytearray((tmp_path / LEDGER).read_bytes())
-    content[(page - 1) * size : page * size] = b"\xaa" * size
-    (tmp_path / LEDGER).write_bytes(content)
-    with pytest.raises(LedgerError, match=r"depot\.db: damaged"):
-        await Storage(tmp_path).open()
-
-
 @pytest.mark.parametrize("blocked", ["folder", "file"])
 async def test_an_unusable_folder_is_one_line(tmp_path: Path, blocked: str) -> None:
     if blocked == "folder":
@@ -156,18 +135,15 @@ async def test_a_second_controller_is_refused(storage: Storage, monkeypatch: pyt
     await storage.write(LEDGER, put("unharmed"))
 
 
-async def test_damaged_telemetry_does_not_stop_the_ledger(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_damaged_telemetry_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / TELEMETRY).write_bytes(b"noise" * 1000)
     storage = Storage(tmp_path)
     await storage.open()
-    await storage.write(LEDGER, put("kept"))
-    with pytest.raises(LedgerError):
-        await storage.write(TELEMETRY, lambda db: void(db.execute("SELECT 1")))
+    await storage.write(TELEMETRY, lambda db: void(db.execute("SELECT * FROM evse_samples")))
     assert storage.trouble is None
     await storage.close()
-    assert "no telemetry is recorded" in caplog.text
+    assert [text.partition(":")[0] for text in storage.mended] == ["telemetry.db was damaged"]
+    assert any("telemetry.db.damaged-" in name for name in os.listdir(tmp_path))
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

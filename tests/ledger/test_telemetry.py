@@ -1,4 +1,5 @@
-"""Telemetry: a row per point every ten seconds, in batches, for a week, and never at the cost of the ledger."""
+"""Telemetry: a row per point every ten seconds, in batches, for a week; means for longer; never at the cost of the
+ledger."""
 
 from __future__ import annotations
 
@@ -96,7 +97,7 @@ async def test_rows_hold_what_the_snapshot_said(storage: Storage) -> None:
             (
                 "CP0/1",
                 NOON_S,
-                1,
+                2,
                 "charging",
                 16_000,
                 16_000,
@@ -114,7 +115,7 @@ async def test_rows_hold_what_the_snapshot_said(storage: Storage) -> None:
             (
                 "CP1/1",
                 NOON_S,
-                2,
+                3,
                 "charging",
                 16_000,
                 16_000,
@@ -130,27 +131,27 @@ async def test_rows_hold_what_the_snapshot_said(storage: Storage) -> None:
         ],
     ]
     assert await rows(storage, "circuit_samples") == [
-        ("site", NOON_S, 3, None, None, None, 1, 2, None, 9, 9, 9)
+        ("site", NOON_S, 1, None, None, None, 1, 2, None, 9, 9, 9)
     ]
     assert await rows(storage, "meter_samples") == [("main", NOON_S, 4, 1, -2, None, -300, 77)]
 
 
-async def test_a_sample_every_ten_seconds_and_a_commit_every_thirty(storage: Storage) -> None:
+async def test_a_sample_every_ten_seconds_and_a_commit_every_minute(storage: Storage) -> None:
     commits = []
     await storage.write(TELEMETRY, lambda db: db.set_trace_callback(commits.append))
     telemetry = Telemetry(storage)
-    for second in range(91):
+    for second in range(121):
         telemetry.observe(picture(second))
         await settled(storage)
     samples = await rows(storage, "evse_samples")
-    assert [row[10] for row in samples] == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert [row[10] for row in samples] == list(range(0, 120, 10))
     inserts = [
         statement for statement in commits if statement.startswith("INSERT OR REPLACE INTO evse_samples")
     ]
     batches = " ".join("I" if each in inserts else "C" if each == "COMMIT" else "" for each in commits).split(
         "C"
     )
-    assert [batch.count("I") for batch in batches if "I" in batch] == [4, 3, 3]
+    assert [batch.count("I") for batch in batches if "I" in batch] == [6, 6]
 
 
 async def test_a_clock_that_jumps_back_is_followed(storage: Storage) -> None:
@@ -165,16 +166,64 @@ async def test_a_clock_that_jumps_back_is_followed(storage: Storage) -> None:
     assert [row[1] - NOON_S for row in await rows(storage, "meter_samples")] == [60 - 3600, 50, 60, 100]
 
 
-async def test_rows_older_than_a_week_go(storage: Storage) -> None:
+async def test_rows_older_than_a_week_go_with_the_next_quarter_hour(storage: Storage) -> None:
     telemetry = Telemetry(storage)
-    week_s = 7 * 24 * 3600
-    for second in (0, 10, week_s, week_s + 10):
+    week_s, quarter_s = 7 * 24 * 3600, 900
+    for second in (0, 10, quarter_s - 10, week_s + 10, week_s + quarter_s):
         telemetry.observe(picture(second))
         telemetry.flush()
     await settled(storage)
-    kept = [10, week_s, week_s + 10]  # seven days old is not yet older than seven days
+    kept = [week_s + 10, week_s + quarter_s]
     for table in ("evse_samples", "circuit_samples", "meter_samples"):
         assert [row[1] - NOON_S for row in await rows(storage, table)] == kept
+    assert [row[1] - NOON_S for row in await rows(storage, "meter_minutes")] == [
+        0,
+        week_s,
+        week_s + quarter_s,
+    ]
+
+
+async def test_minutes_go_after_ninety_days_and_quarter_hours_stay(storage: Storage) -> None:
+    telemetry = Telemetry(storage)
+    day_s = 24 * 3600
+    for second in (0, 60 * day_s, 91 * day_s, 91 * day_s + 900):
+        telemetry.observe(picture(second))
+        telemetry.flush()
+    await settled(storage)
+    days = [(row[1] - NOON_S) // day_s for row in await rows(storage, "evse_minutes")]
+    assert days == [60, 91, 91]
+    days = [(row[1] - NOON_S) // day_s for row in await rows(storage, "evse_quarters")]
+    assert days == [0, 60, 91]  # that of the newest is not over
+
+
+async def test_minutes_and_quarter_hours_are_means_of_what_is_known(storage: Storage) -> None:
+    telemetry = Telemetry(storage)
+    for second in range(0, 910, 10):
+        telemetry.observe(picture(second, evses=2))
+    telemetry.flush()
+    await settled(storage)
+    charging = await storage.read(
+        TELEMETRY, lambda db: db.execute("SELECT id FROM points WHERE kind = 'state'").fetchone()[0]
+    )
+    minutes = [row for row in await rows(storage, "evse_minutes") if row[0] == "CP1/1"]
+    last = (16_000, 15_900, None, 15_800)
+    assert minutes[0][1:] == (NOON_S, minutes[0][2], charging, *last, 1025, 500, None)
+    assert minutes[14][8] == 1000 + 14 * 60 + 25
+    quarters = [row for row in await rows(storage, "evse_quarters") if row[0] == "CP1/1"]
+    assert [row[1:] for row in quarters] == [(NOON_S, minutes[0][2], charging, *last, 1445, 500, None)]
+    (site,) = await rows(storage, "circuit_quarters")
+    assert site[3:] == (None, None, None, 1, 2, None, None, 9)  # nothing measured is not 0
+
+
+async def test_a_minute_that_says_nothing_new_is_left_out(storage: Storage) -> None:
+    telemetry = Telemetry(storage)
+    for second in range(0, 1810, 10):
+        telemetry.observe(picture(second))
+    telemetry.flush()
+    await settled(storage)
+    still = [row[1] - NOON_S for row in await rows(storage, "meter_minutes")]
+    assert still == [0, 900, 1800]  # each quarter hour begins with one
+    assert len(await rows(storage, "evse_minutes")) == 31  # its power moves
 
 
 async def test_telemetry_gives_way_to_a_ledger_that_is_behind(

@@ -1,8 +1,10 @@
 """Runs a timeline: a TOML file of what happens on a site and what the depot must do about it.
 
     title, why            what it shows and where it comes from
-    [site]                limit, and `building` (assumed while the meter is silent) or `load` (no meter at all)
-    [[station]]           name, phases, max, fallback; by_hand = true: its answers are part of the story
+    [site]                limit, and `building` (assumed while the meter is silent) or `load` (no meter at all);
+                          tokens = "any": unknown ones may charge
+    [[station]]           name, phases, max, fallback; by_hand = true: its answers are part of the story;
+                          count = 8: as many of them, VAN1 to VAN8
     [[moment]]            at = seconds; happens = [sentences]; and what must be true then:
         sends             the commands since the moment before, in order (left out: not looked at)
         reserves          per station the current it may draw if left alone
@@ -11,16 +13,21 @@
         alarms            kinds shown to the operator
         saves             sessions written since the moment before: "VAN1 T1 running", "VAN1 T1 ended superseded"
         answer            the verdict for the token that was presented
+        says              words that each must stand in the text of some alarm
+        quality           of the meter
+        within            true: since the moment before, all that stations may draw and the building that was
+                          assumed stayed within the limit
 
 Between two moments the depot steps every second, the meter (if it speaks) is read every second, and stations that are
-not by_hand accept every limit within the second. Facts of one moment are followed by one step.
+not by_hand accept every limit within the second. Facts of one moment are followed by one step. What the meter reads is
+told as a number, or by what the building takes: then every vehicle draws and reports all it may, and the meter the sum.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,11 +76,21 @@ KNOWN = Vehicle(VehicleId("van"), 60_000, None, ("TAG1", "TAG2"))
 NO_CURRENT: PerPhase[int | None] = PerPhase(None, None, None)
 
 
+def named(story: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every station with its own name."""
+    for station in story["station"]:
+        if "count" not in station:
+            yield station
+        for number in range(1, station.get("count", 0) + 1):
+            yield {**station, "name": f"{station['name']}{number}"}
+
+
 def site_of(story: dict[str, Any]) -> Site:
     described, evses = story["site"], {}
+    stations = list(named(story))
     metered = "building" in described
     load = each_phase(parse_current_ma(described["building"] if metered else described["load"]))
-    for station in story["station"]:
+    for station in stations:
         name = evse_id(station["name"], 1)
         evses[name] = Evse(
             name,
@@ -88,7 +105,16 @@ def site_of(story: dict[str, Any]) -> Site:
     limit = each_phase(parse_current_ma(described["limit"]))
     circuit = Circuit(SITE, None, limit, MAIN if metered else None, load)
     meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)} if metered else {}
-    return Site("depot", "UTC", 230_000, {SITE: circuit}, evses, meters, {KNOWN.id: KNOWN})
+    return Site(
+        "depot",
+        "UTC",
+        230_000,
+        {SITE: circuit},
+        evses,
+        meters,
+        {KNOWN.id: KNOWN},
+        described.get("tokens") == "any",
+    )
 
 
 def shown(command: Command) -> str:
@@ -113,6 +139,11 @@ class Stage:
     by_hand: set[EvseId]
     second: float = 0.0
     meter_ma: int | None = None
+    building_ma: int | None = None
+    sign: int = 1  # of what the meter shows
+    late_s: float = 0.0  # of the meter's answers
+    failing: tuple[str, str] | None = None  # what the bus says of the meter
+    within: bool = True
     waiting: dict[EvseId, list[str]] = field(default_factory=dict)  # limits not yet answered, oldest first
     sent: list[str] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
@@ -140,6 +171,9 @@ class Stage:
         decision = self.depot.step(self.now)
         self._keep(decision.entries)
         self.snapshot = decision.snapshot
+        (circuit,) = decision.snapshot.circuits
+        booked = zip(circuit.committed_ma, circuit.background_ma, circuit.limit_ma, strict=True)
+        self.within &= all(ours + (others or 0) <= limit for ours, others, limit in booked)
         for command in decision.commands:
             self.sent.append(shown(command))
             if isinstance(command, SetLimit):
@@ -159,10 +193,24 @@ class Stage:
                 self.step()
 
     def read_meter(self) -> None:
-        if self.meter_ma is None:
-            return
-        reading: PerPhase[int | None] = PerPhase(self.meter_ma, self.meter_ma, self.meter_ma)
-        self.tell(ev.MeterReading(MAIN, self.now.mono_s, reading, None, NO_CURRENT))
+        if self.failing is not None:
+            self.tell(ev.MeterFailed(MAIN, *self.failing))
+        elif self.building_ma is not None or self.meter_ma is not None:
+            total = self.everything_ma(self.building_ma) if self.meter_ma is None else [self.meter_ma] * 3
+            reading: PerPhase[int | None] = PerPhase(*(self.sign * one for one in total))
+            self.tell(ev.MeterReading(MAIN, self.now.mono_s - self.late_s, reading, None, NO_CURRENT))
+
+    def everything_ma(self, building_ma: int | None) -> list[int]:
+        """What the building takes and every vehicle that may; each of them reports it every five seconds."""
+        total = [building_ma or 0] * 3
+        for view in () if self.snapshot is None else self.snapshot.evses:
+            if view.session is not None:
+                drawn = view.fallback_ma if view.accepted_ma is None else view.accepted_ma
+                for phase in self.site.evses[view.id].phases:
+                    total[phase] += drawn
+                if self.second % 5 == 0:
+                    _draws(self, view.id, f"{drawn / 1e3} A")
+        return total
 
     def order(self) -> str:
         self.orders += 1
@@ -194,7 +242,34 @@ def _draws(stage: Stage, evse: EvseId, current: str) -> None:
 
 
 def _meter(stage: Stage, current: str) -> None:
-    stage.meter_ma = parse_current_ma(current)
+    sign = -1 if current.startswith("-") else 1
+    stage.meter_ma, stage.failing, stage.late_s = (
+        sign * parse_current_ma(current.removeprefix("-")),
+        None,
+        0.0,
+    )
+    stage.building_ma = None
+
+
+def _building(stage: Stage, current: str) -> None:
+    stage.building_ma, stage.failing, stage.late_s, stage.meter_ma = (
+        parse_current_ma(current),
+        None,
+        0.0,
+        None,
+    )
+
+
+def _silent(stage: Stage) -> None:
+    stage.meter_ma = stage.building_ma = None
+
+
+def _fails(stage: Stage, kind: str, text: str) -> None:
+    stage.failing = (kind, text)
+
+
+def _flex(stage: Stage, percent: str, seconds: str) -> None:
+    stage.tell(ev.FlexWished(stage.order(), "grid", SITE, int(percent), float(seconds)))
 
 
 def _token(stage: Stage, token: str, evse: EvseId) -> None:
@@ -216,8 +291,13 @@ SENTENCES: dict[str, Told] = {
     rf"{STATION} accepts": lambda s, e: s.answered(e, ev.CommandAccepted),
     rf"{STATION} refuses": lambda s, e: s.answered(e, lambda name: ev.CommandRefused(name, "Rejected")),
     rf"{STATION} does not answer": lambda s, e: s.answered(e, lambda name: ev.CommandLost(name, "no answer")),
-    rf"the meter reads {CURRENT}": _meter,
-    r"the meter falls silent": lambda s: setattr(s, "meter_ma", None),
+    r"the meter reads (-?[\d.]+ A)": _meter,
+    rf"the building takes {CURRENT}": _building,
+    r"the meter is turned (round|back)": lambda s, way: setattr(s, "sign", -1 if way == "round" else 1),
+    r"the meter answers (\d+) s late": lambda s, seconds: setattr(s, "late_s", float(seconds)),
+    r"the meter is (unreachable|refused|nonsense|stuck): (.+)": _fails,
+    r"the grid operator leaves (\d+) % for (\d+) s": _flex,
+    r"the meter falls silent": _silent,
     rf"token (\w+) is shown to {STATION}": _token,
     rf"ann limits {STATION} to {CURRENT}": lambda s, e, a: s.tell(
         ev.LimitWished(s.order(), "ann", e, parse_current_ma(a))
@@ -235,7 +315,16 @@ def happen(stage: Stage, sentence: str) -> None:
         match = re.fullmatch(pattern, sentence)
         if match is not None:
             names = {station_of(evse): evse for evse in stage.site.evses}
-            told(stage, *(names.get(StationId(word), word) for word in match.groups()))
+            words: list[Any] = [names.get(StationId(word), word) for word in match.groups()]
+            everybody = list(names.values()) if words[:1] == ["everybody"] else words[:1]
+            for number, first in enumerate(everybody, 1):  # "everybody starts T for CAR": T1 for CAR1, ...
+                numbered = words[0] == "everybody"
+                rest = [
+                    f"{word}{number}" if numbered and word in ("T", "CAR") else word for word in words[1:]
+                ]
+                told(stage, first, *rest)
+            if not words:
+                told(stage)
             return
     raise ValueError(f"no such sentence: {sentence!r}")
 
@@ -253,6 +342,12 @@ def found(stage: Stage, key: str, wanted: Any) -> Any:
             return stage.verdict
         case "state":
             return stage.snapshot.state
+        case "says":
+            return [word for word in wanted if any(word in alarm.text for alarm in stage.snapshot.alarms)]
+        case "quality":
+            return stage.snapshot.meters[0].quality.value
+        case "within":
+            return stage.within
         case "alarms":
             return sorted({alarm.kind for alarm in stage.snapshot.alarms})
         case "reserves":
@@ -267,7 +362,7 @@ def play(path: Path) -> None:
     """Raises AssertionError where the depot does something else, with the moment it happened at."""
     story = tomllib.loads(path.read_text())
     site = site_of(story)
-    by_hand = {evse_id(s["name"], 1) for s in story["station"] if s.get("by_hand")}
+    by_hand = {evse_id(s["name"], 1) for s in named(story) if s.get("by_hand")}
     stage = Stage(site, Depot(site, "1"), by_hand)
     for moment in story["moment"]:
         stage.pass_to(moment["at"])
@@ -280,4 +375,4 @@ def play(path: Path) -> None:
             wanted["alarms"] = sorted(wanted["alarms"])
         seen = {key: found(stage, key, value) for key, value in wanted.items()}
         assert seen == wanted, f"{story['title']}: at {moment['at']} s"
-        stage.sent, stage.saved = [], []
+        stage.sent, stage.saved, stage.within = [], [], True

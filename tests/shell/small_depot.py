@@ -17,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from controller.alarm_calls import AlarmCalls
+from controller.cli import codes
 from controller.console import Console
 from controller.core.commands import Command, SetLimit, StartCharging, StopCharging
 from controller.core.depot import Depot
@@ -44,11 +46,17 @@ from controller.core.model import (
     VehicleId,
     each_phase,
 )
+from controller.history_calls import HistoryCalls
 from controller.ledger import Ledger
+from controller.log_calls import LogCalls
 from controller.notify import Notifier
+from controller.plan_calls import PlanCalls
+from controller.plan_loop import Planner
 from controller.planner import rules
 from controller.ports import Answer, Driver, Report
-from controller.runtime import Planner, Runtime, Wires
+from controller.preview_calls import PreviewCalls
+from controller.roster_calls import RosterCalls
+from controller.runtime import Runtime, Wires
 from controller.storage import LEDGER, Storage
 from controller.token_calls import TokenCalls
 
@@ -264,7 +272,20 @@ async def small_depot(
         charger = charger or Scribe()
         charger.clock = clock
         path = folder / "control.sock"
-        console = Console(runtime, path, TokenCalls(runtime).table)
+        books = (
+            AlarmCalls(runtime, storage, codes.entry),
+            LogCalls(runtime, storage),
+            HistoryCalls(runtime, storage),
+        )
+        tables = (
+            TokenCalls(runtime),
+            RosterCalls(runtime),
+            PlanCalls(runtime, None),
+            PreviewCalls(runtime),
+            *books,
+        )
+        calls = {name: call for each in tables for name, call in each.table.items()}
+        console = Console(runtime, path, calls)
         task = asyncio.create_task(
             runtime.run(Wires((charger, *drivers), {"wire": charger}), (console.run, *others))
         )

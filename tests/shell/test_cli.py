@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli import main
-from controller.cli.arguments import SOON, parser
+from controller.cli.arguments import parser
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 NIGHTS = """
@@ -271,7 +271,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     yield from below(parser(), ())
 
 
-@pytest.mark.parametrize("words", [words for words in commands() if words[0] not in SOON], ids=" ".join)
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_the_help_of_every_command_has_an_example(depot_command: Command, words: tuple[str, ...]) -> None:
     said = depot_command(*words, "--help")
     assert said.code == 0
@@ -283,13 +283,6 @@ def test_the_help_of_all_names_every_command(depot_command: Command) -> None:
     assert said.code == 0
     for words in commands():
         assert words[0] in said.out
-
-
-@pytest.mark.parametrize("name", SOON)
-def test_what_is_not_built_yet_says_so(depot_command: Command, name: str) -> None:
-    said = depot_command(name, "whatever")
-    assert (said.code, said.out) == (1, "")
-    assert said.err == f"depot: {name}: not available yet\n"
 
 
 @pytest.mark.parametrize(

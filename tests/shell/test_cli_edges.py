@@ -30,16 +30,6 @@ def test_an_unknown_option_shows_the_usage_of_its_command(
     assert said.err.startswith(usage) and "unrecognized arguments" in said.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [("alarms", "--json"), ("log", "-f"), ("why", "CP001/1", "--at", "05:00")]
-)
-def test_what_is_not_there_yet_says_so_whatever_follows(
-    capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
-) -> None:
-    assert main(arguments) == 1
-    assert capsys.readouterr().err == f"depot: {arguments[0]}: not available yet\n"
-
-
 def test_one_form_of_output_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["sessions", "--json", "--csv"])

@@ -17,6 +17,7 @@ from small_depot import A1, B1, B2, DEADLINE_S, EVSES, FULL_MA, Caller, SmallDep
 from controller import console as console_module
 from controller.console import CLIENTS, LINE_BYTES, Console, Peer
 from controller.core.commands import SetLimit, StartCharging, StopCharging
+from controller.rights import Rights
 from drivers.errors import Misconfigured
 
 ACTS: dict[str, dict[str, object]] = {
@@ -196,7 +197,7 @@ async def test_departures_are_taken_for_evses_and_vehicles(depot: SmallDepot) ->
     async with caller(depot.socket) as client:
         for target, need in (("BUS-07", {"soc": 80}), (A1, {"energy_wh": 30_000})):
             said = await client.call("depart", target=target, at="2026-11-23T05:00:00+01:00", **need)
-            assert said == {"target": target}
+            assert said == {"target": target, "missing_wh": need.get("energy_wh")}
     known = depot.runtime.depot.plan_request(depot.clock.now()).departures
     assert known.keys() == {"BUS-07", A1}
 
@@ -296,8 +297,8 @@ async def test_a_line_above_64_kb_closes_only_that_connection(depot: SmallDepot)
 
 @pytest.mark.parametrize("name", sorted(ACTS))
 async def test_a_viewer_may_not_act(depot: SmallDepot, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    # a process cannot connect to itself under another uid, so the answer of SO_PEERCRED is put in its place
-    monkeypatch.setattr(console_module, "_peer", lambda _: Peer("visitor", operator=False))
+    # a process cannot connect to itself under another uid (test_rights.py sends a child)
+    monkeypatch.setattr(Rights, "peer", lambda *_: Peer("visitor", operator=False))
     async with caller(depot.socket) as client:
         code, text = await client.refusal(name, **ACTS[name])
         assert await client.call("status")
@@ -309,7 +310,7 @@ async def test_a_viewer_may_not_act(depot: SmallDepot, monkeypatch: pytest.Monke
 async def test_our_own_user_is_an_operator() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
-        assert console_module._peer(ours).operator
+        assert Rights().peer(ours).operator
 
 
 # --- watching -----------------------------------------------------------------------------------------------------
@@ -408,11 +409,11 @@ async def test_clients_that_hang_up_anywhere_leave_nothing(depot: SmallDepot) ->
 # --- the socket file ----------------------------------------------------------------------------------------------
 
 
-async def test_the_socket_is_for_owner_and_group(depot: SmallDepot) -> None:
-    assert stat.S_IMODE(depot.socket.stat().st_mode) == 0o660
+async def test_everybody_may_knock_because_the_console_asks_who_is_there(depot: SmallDepot) -> None:
+    assert stat.S_IMODE(depot.socket.stat().st_mode) == 0o666
     mask = os.umask(0)
     os.umask(mask)
-    assert mask != 0o117, "the mask of the process is put back"
+    assert mask != 0o111, "the mask of the process is put back"
 
 
 async def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:
@@ -466,7 +467,7 @@ async def test_orders_are_audited_under_the_name_of_the_peer(
     depot: SmallDepot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # another name than the test's own user, which may be root in one place and somebody else in another
-    monkeypatch.setattr(console_module, "_peer", lambda _: Peer("j.devries", operator=True))
+    monkeypatch.setattr(Rights, "peer", lambda *_: Peer("j.devries", operator=True))
     async with caller(depot.socket) as client:
         await client.call("limit", evse=B2, limit_ma=7_000)
     await depot.clock.advance(1.0)

@@ -287,9 +287,8 @@ async def test_what_a_person_must_mend_ends_the_run_with_its_line(tmp_path: Path
 
 
 async def test_a_planner_that_raises_leaves_control_running_and_says_so_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("controller.runtime.PLAN_EVERY_S", 0.01)
     calls = 0
 
     def broken(request: PlanRequest) -> Plan:

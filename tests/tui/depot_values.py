@@ -183,7 +183,10 @@ def normal() -> Snapshot:
             meter(),
             meter(id=MeterId("pv"), age_s=1.2, power_w=-18_000),
         ),
-        channels=(ChannelView("ocpp", "ok", ""), ChannelView("open-platform/cloud", "ok", "")),
+        channels=(
+            ChannelView("ocpp", "ok", "listening on port 8887"),
+            ChannelView("open-platform/cloud", "ok", "", "platform.example", "eu", "J. de Vries, 2026-11-20"),
+        ),
         alarms=(),
         orders=(),
     )
@@ -248,12 +251,17 @@ def big(count: int) -> Snapshot:
     return replace(good, evses=tuple(evse(f"CP{number:03}") for number in range(1, count + 1)))
 
 
+LOOKS = frozenset({"plan", "why", "history", "sessions", "channels", "egress", "alarm", "log", "preview"})
+
+
 class ScriptedSource:
     """Plays what the test feeds it; records every call; answers as told."""
 
     def __init__(self, *news: Snapshot | Disconnected) -> None:
         self._news: asyncio.Queue[Snapshot | Disconnected] = asyncio.Queue()
-        self.calls: list[tuple[str, dict[str, object]]] = []
+        self.calls: list[tuple[str, dict[str, object]]] = []  # orders; what is only asked stands in `asked`
+        self.asked: list[tuple[str, dict[str, object]]] = []
+        self.documents: dict[str, dict[str, Any] | CallRefused | NotReachable] = {}
         self.answer: dict[str, Any] | CallRefused | NotReachable = {"order": "o-12"}
         self.hold = asyncio.Event()  # cleared: calls wait before they answer
         self.hold.set()
@@ -268,6 +276,13 @@ class ScriptedSource:
             yield await self._news.get()
 
     async def call(self, name: str, /, **args: object) -> dict[str, Any]:
+        if name in LOOKS:
+            self.asked.append((name, args))
+            await self.hold.wait()
+            document = self.documents.get(name, CallRefused("unknown-call", f"no call {name!r}"))
+            if isinstance(document, Exception):
+                raise document
+            return document
         self.calls.append((name, args))
         await self.hold.wait()
         if isinstance(self.answer, Exception):

@@ -174,6 +174,8 @@ async def test_the_dashboard_on_the_socket_sends_a_confirmed_order(tmp_path: Pat
     async def handler(request: dict[str, Any], send: Send) -> None:
         if request["call"] == "watch":
             await send({"id": request["id"], "ok": status()})
+        elif request["call"] in values.LOOKS:
+            await send({"id": request["id"], "error": {"code": "unknown-call", "text": "no such call"}})
         else:
             orders.append((request["call"], request["args"]))
             await send({"id": request["id"], "ok": {"order": "o-1"}})

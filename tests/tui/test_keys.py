@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from textual import events
 from textual.app import App
 
 from controller.core.model import CircuitId, EvseId, EvseState, MeterId, each_phase
+from controller.core.snapshot import Snapshot
 from ui.client import CallRefused, Disconnected, NotReachable
 
+from . import depot_documents as documents
 from . import depot_values as values
 from .conftest import Run
 from .depot_values import ROW_A
@@ -251,16 +254,39 @@ async def test_a_strange_but_valid_picture_breaks_nothing(running: Run, size: tu
         assert shown.replace("\n", "").isprintable()
 
 
-async def test_mashed_keys_never_break_it_and_never_order_without_a_yes(running: Run) -> None:
-    named = ["escape", "enter", "slash", "question_mark", "backspace", "tab", "up", "down", "pageup"]
-    keys = [*"1237sxprlnNjkgGa09", *named]
-    choice = random.Random(7)
+NAMED = [
+    "escape",
+    "enter",
+    "slash",
+    "colon",
+    "question_mark",
+    "backspace",
+    "tab",
+    "up",
+    "down",
+    "pageup",
+    "space",
+]
+MASHED = [*"1234567sxprlnNjkgGawzZedALR09", *NAMED]  # neither y nor q
+NEWS: list[Snapshot | Disconnected] = [values.normal(), values.abnormal(), Disconnected("gone")]
+SIZES = [(80, 24), (1, 1), (160, 50), (20, 3)]
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(MASHED), min_size=20, max_size=60), min_size=1, max_size=4))
+async def test_mashed_keys_never_break_it_and_never_order_without_a_yes(
+    running: Run, bursts: list[list[str]]
+) -> None:
     async with running(values.abnormal()) as (pilot, source):
-        for _ in range(10):
-            for _ in range(40):  # far faster than the app repaints, as a cat on the keyboard would
-                pilot.app.simulate_key(choice.choice(keys))
-            await pilot.pause()
-        await pilot.press("escape", "escape", "escape", "1", "escape")
+        source.documents.update(documents.everything())
+        for number, burst in enumerate(bursts):
+            for key in burst:  # far faster than the app repaints, as a cat on the keyboard would
+                pilot.app.simulate_key(key)
+            await pilot.resize_terminal(*SIZES[number % len(SIZES)])
+            source.feed(NEWS[number % len(NEWS)])
+        await pilot.resize_terminal(80, 24)
+        source.feed(values.abnormal())
+        await pilot.press("escape", "escape", "escape", "escape", "1")
         await until(lambda: "1 OVERVIEW" in screen_text(pilot.app))
         assert source.calls == []
 

@@ -55,8 +55,8 @@ def process(log: Path, module: str, *arguments: str) -> Iterator[subprocess.Pope
             started.wait()
 
 
-def config(folder: Path, meter_port: int | None = None) -> Path:
-    """A site with one station of three EVSEs; without a meter the background load is assumed."""
+def config(folder: Path, meter_port: int | None = None, more: str = "") -> Path:
+    """A site with one station of three EVSEs; without a meter the background load is assumed. `more`: further tables."""
     secret = folder / "station.secret"
     secret.touch(mode=0o600)
     secret.write_text(PASSWORD)
@@ -70,7 +70,7 @@ def config(folder: Path, meter_port: int | None = None) -> Path:
         *(f'evse.{n} = {{ max = "16 A", min = "6 A", phases = "L1 L2 L3" }}' for n in (1, 2, 3)),
         "[storage]", 'path = "state"', "[control]", 'socket = "control.sock"',
     ]  # fmt: skip
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines) + more)
     return path
 
 
@@ -102,9 +102,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, meter_port: int | None = None) -> Iterator[Running]:
+def running(folder: Path, meter_port: int | None = None, more: str = "") -> Iterator[Running]:
     """A controller and, once it listens, a charger with three vehicles."""
-    path = config(folder, meter_port)
+    path = config(folder, meter_port, more)
     with ExitStack() as stack:
         controller = stack.enter_context(process(folder / "depot.log", "controller", "run", str(path)))
         one = Running(folder, controller)

@@ -6,6 +6,7 @@ changes when the controller reports that the order was sent, accepted, applied a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
@@ -15,131 +16,150 @@ from controller.core.model import CircuitId
 from controller.core.snapshot import CircuitView, EvseView, OrderView, Snapshot
 from ui import format as fmt
 from ui import verbs
-from ui.lines import BLANK, Line, Span, Tone, emphasised, line, wrapped
-from ui.picture import TONES, Picture, alarms_of, attention
-from ui.screens import frame, grid
-from ui.screens.base import DepotScreen
+from ui.history import Bin
+from ui.lines import BLANK, Line, Span, Tone, line
+from ui.picture import NORMAL, TONES, Picture, alarms_of, attention, ranked_evses
+from ui.screens import charts, frame, grid
+from ui.screens.base import Call
+from ui.screens.confirming import ConfirmingScreen, Question
 from ui.verbs import Order, Verb
 
 STAGES = ("sent", "accepted", "applied", "measured")
+LEAST_CHART = 4  # rows; less says nothing
 
 
-class EvseScreen(DepotScreen):
+class EvseScreen(ConfirmingScreen):
+    TITLE = "2 EVSE"
+    HELP: ClassVar[str] = """\
+ s start   x stop   p pause   r resume   l limit   w why this current
+ Each verb shows what it will do; y does it, n cancels. [brackets]: not possible
+ now, press the key to read why. n/N next/previous abnormal EVSE."""
+    EVERY_S = 15.0
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"verb('{verb}')") for key, verb in verbs.KEYS.items()),
-        Binding("y", "confirm"),
-        Binding("n", "cancel"),
-        Binding("escape", "back"),
-        Binding("backspace", "back"),
+        Binding("w", "why"),
     ]
-
-    _asking: Order | None = None  # waits for y or n
-    _typing: Verb | None = None  # waits for its arguments in the input line
-    _notice: tuple[str, Tone] = ("", Tone.PLAIN)
-    _handing_over = False
 
     # --- keys --------------------------------------------------------------------------------------------------
 
     def action_verb(self, name: str) -> None:
-        verb, evse = Verb(name), self._evse()
-        if self._asking or self._typing or evse is None:
+        self.choose_verb(Verb(name), None)
+
+    def choose_verb(self, verb: Verb, typed: str | None) -> None:
+        """Asks for its arguments unless they were typed already, then for a yes."""
+        evse = self._evse()
+        if self.busy or evse is None:
             return
-        reason = self._refusal(verb, evse)
+        reason = self.refused(self._about(Order(verb), evse))
         if reason is not None:
-            self._say(f"{verb} is not possible: {reason}", Tone.HIGH)
-        elif verb in verbs.QUESTIONS:
-            self._typing = verb
-            self._say("")
-            self.ask_line("", lambda text: self._typed(verb, text))
+            self.say(f"{verb} is not possible: {reason}", Tone.HIGH)
+        elif verb not in verbs.QUESTIONS:
+            self.ask(self._about(Order(verb), evse))
+        elif typed:
+            self._typed(verb, typed)
         else:
-            self._ask(Order(verb))
+            self.say("")
+            self.ask_line("", verbs.QUESTIONS[verb], lambda text: self._typed(verb, text))
         self.repaint()
 
-    def action_confirm(self) -> None:
-        order, evse = self._asking, self._evse()
-        self._asking = None
-        if order is None or evse is None:
-            return
-        reason = self._refusal(order.verb, evse)  # the world may have moved on while the question stood
-        if reason is not None:
-            self._say(f"{order.verb} was not sent: {reason}", Tone.HIGH)
-        else:
-            self._handing_over = True
-            self._say(f"{order.verb}: handing over to the controller...")
-            self.depot.give_order(order, evse.id, self._handed_over)
+    def action_why(self) -> None:
+        evse = self._evse()
+        if evse is not None:
+            self.say(f"asking why {evse.id} has its current...")
+            self.repaint()
+            self.depot.ask_why(evse.id, self._told_why)
+
+    def _told_why(self, text: str, known: bool) -> None:
+        self.say(text, Tone.PLAIN if known else Tone.HIGH)
         self.repaint()
 
-    def action_cancel(self) -> None:
-        if self._asking is not None:
-            self._say(f"{self._asking.verb} cancelled, nothing was sent")
-            self._asking = None
+    def action_abnormal(self, by: int) -> None:
+        """To the next EVSE that needs a person, as the overview lists them."""
+        snapshot = self.picture.snapshot
+        names = (
+            [] if snapshot is None else [evse.id for rank, evse in ranked_evses(snapshot) if rank != NORMAL]
+        )
+        if names and not self.busy:
+            here = self.depot.selected
+            at = names.index(here) + by if here in names else (0 if by > 0 else -1)
+            self.depot.selected = names[at % len(names)]
+            self.say("")
+            self.ask_again()
             self.repaint()
-
-    def action_back(self) -> None:
-        if self.asking_line:
-            self._typing = None
-            self.close_line()
-            self.repaint()
-        elif self._asking is not None:
-            self.action_cancel()
-        else:
-            self.depot.action_go("overview")
-
-    def on_screen_suspend(self) -> None:
-        self._asking = self._typing = None
-        self._say("")
-        self.close_line()
 
     # --- an order on its way to the controller --------------------------------------------------------------------
 
     def _typed(self, verb: Verb, text: str) -> None:
-        self._typing = None
+        evse = self._evse()
+        if evse is None:
+            return
         if verb is Verb.LIMIT and not text.strip():
-            self._say("limit cancelled: nothing was typed")
+            self.say("limit cancelled: nothing was typed")
             return
         try:
-            self._ask(Order(verb, verbs.parse(verb, text)))
+            self.ask(self._about(Order(verb, verbs.parse(verb, text)), evse))
         except ValueError as error:
-            self._say(str(error), Tone.HIGH)
+            self.say(str(error), Tone.HIGH)
 
-    def _ask(self, order: Order) -> None:
-        self._asking = order
-        self._say("")
+    def _about(self, order: Order, evse: EvseView) -> Question:
+        """The question about this EVSE, whichever one is chosen when it is answered."""
 
-    def _handed_over(self, text: str, taken: bool) -> None:
-        self._handing_over = False
-        self._say(text, Tone.PLAIN if taken else Tone.HIGH)
-        self.repaint()
+        def now() -> EvseView:
+            return self.picture.evse(evse.id) or evse
 
-    def _say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
-        self._notice = (text, tone)
+        return Question(
+            str(order.verb),
+            evse.id,
+            str(order.verb),
+            {"evse": evse.id, **order.args},
+            lambda: self._consequence(order, now()),
+            lambda: verbs.refusal(order.verb, now()),
+        )
 
-    def _refusal(self, verb: Verb, evse: EvseView) -> str | None:
-        if self._handing_over:
-            return "the last order is still being handed over"
-        return verbs.refusal(verb, evse, self.picture, self.depot.read_only)
+    def _consequence(self, order: Order, evse: EvseView) -> str:
+        """What the controller foresees; until it has answered, what can be said from here."""
+        foreseen = self.told(_key(order.verb, evse.id, {"evse": evse.id, **order.args})).document
+        if foreseen is not None and foreseen.get("text"):
+            return f"{order.verb.upper()} {evse.id}: {'; '.join(map(str, foreseen['text']))}."
+        return verbs.preview(order, evse, self.picture, self.told("plan").document)
 
     def _evse(self) -> EvseView | None:
         return self.picture.evse(self.depot.selected)
 
+    def wanted(self) -> Mapping[str, Call]:
+        """The plan says what an order costs its vehicle; the history what it drew before this dashboard looked."""
+        wanted: dict[str, Call] = {}
+        if (asked := self._asking) is not None:
+            name = _key(asked.name, asked.of, asked.args)
+            wanted[name] = ("preview", {"order": asked.name, **asked.args})
+        wanted["plan"] = ("plan", {})
+        if self.depot.selected is not None:
+            wanted["history"] = ("history", {"evse": self.depot.selected})
+        return wanted
+
     # --- lines -------------------------------------------------------------------------------------------------
 
-    def compose_lines(self, width: int, height: int) -> list[Line]:
-        picture, snapshot, evse = self.picture, self.picture.snapshot, self._evse()
-        lines = [frame.header(picture, "2 EVSE", width, self.depot.read_only)]
-        if snapshot is None:
-            return frame.page(
-                [*lines, *frame.waiting(picture, width)], [frame.footer(_KEYS, "", width)], height
-            )
-        lines += frame.banners(picture, width)
+    def body(self, snapshot: Snapshot, width: int, room: int) -> list[Line]:
+        picture, evse = self.picture, self._evse()
         if evse is None:
-            missing = "no EVSE selected: go back (Esc), choose a row and press Enter"
-            return frame.page([*lines, BLANK, line(f" {missing}")], [frame.footer(_KEYS, "", width)], height)
-        alarms = alarms_of(evse, snapshot)[:3]
-        lines += [frame.alarm_row(alarm, snapshot.time, picture.place, width) for alarm in alarms]
+            return [BLANK, line(" no EVSE selected: go back (Esc), choose a row and press Enter")]
+        lines = [
+            frame.alarm_row(alarm, snapshot.time, picture.place, width)
+            for alarm in alarms_of(evse, snapshot)[:3]
+        ]
         lines += self._facts(evse, picture, snapshot, width)
-        lines += [BLANK, *order_lines(picture, evse, width)]
-        return frame.page(lines, self._foot(evse, width), height)
+        lines += order_lines(picture, evse, width)
+        if room - len(lines) > LEAST_CHART:
+            height = min(10, room - len(lines) - 1)
+            seen = self._history(evse, snapshot)
+            lines += charts.amps(seen, evse.limit_ma, width, height, self.glyphs)
+        return lines
+
+    def _history(self, evse: EvseView, snapshot: Snapshot) -> list[Bin | None]:
+        told = self.told("history")
+        if told.document is not None and told.document.get("evse") == evse.id:
+            self.depot.history.recall(evse.id, told.rows("points"))
+        return self.depot.history.of(evse.id, snapshot.time)
 
     def _facts(self, evse: EvseView, picture: Picture, snapshot: Snapshot, width: int) -> list[Line]:
         tone = TONES.get(attention(evse, snapshot), Tone.PLAIN)
@@ -160,37 +180,29 @@ class EvseScreen(DepotScreen):
         rows += [
             line(f" bound by {evse.bound_by or 'nothing'}{_operator(evse)}"),
             line(f" fallback {fmt.limit_amps(evse.fallback_ma)} A {_fallback(evse)}"),
-            BLANK,
-            *amps_lines(evse, picture, width, self.glyphs),
-            BLANK,
             _session_line(evse, picture, snapshot),
             BLANK,
+            *amps_lines(evse, picture, width, self.glyphs),
         ]
         for circuit in path(snapshot, evse.circuit):
             phase = frame.worst_phase(circuit)
             rows += frame.circuit_rows(circuit, picture, width, self.glyphs, range(phase, phase + 1))
-        return rows
+        return [*rows, BLANK]
 
-    def _foot(self, evse: EvseView, width: int) -> list[Line]:
-        """The question, the notice, and the keys; they stay at the bottom whatever is above."""
-        if self._asking is not None:
-            rows = list(map(emphasised, wrapped(verbs.preview(self._asking, evse, self.picture), width)))
-            return [
-                *rows,
-                frame.footer(f"{self._asking.verb} {evse.id}?   y = do it   n = cancel", "", width),
-            ]
-        if self._typing is not None:
-            return [frame.footer(verbs.QUESTIONS[self._typing], "", width)]
-        text, tone = self._notice
-        rows = [line(Span(fmt.fit(f" {text}", width), tone))] if text else []
-        keys = [self._key_word(key, verb, evse) for key, verb in verbs.KEYS.items()]
-        return [*rows, frame.footer(f"{'  '.join(keys)}   Esc back  ? help", "", width)]
+    def verbs(self) -> str:
+        evse = self._evse()
+        if evse is None:
+            return "Esc back"
+        words = [self._key_word(key, verb, evse) for key, verb in verbs.KEYS.items()]
+        return f"{'  '.join(words)}   w why  n/N abnormal  Esc"
 
     def _key_word(self, key: str, verb: Verb, evse: EvseView) -> str:
-        return f"[{key} {verb}]" if self._refusal(verb, evse) else f"{key} {verb}"
+        return f"[{key} {verb}]" if self.refused(self._about(Order(verb), evse)) else f"{key} {verb}"
 
 
-_KEYS = "Esc back  1 overview  ? help  q quit"
+def _key(verb: str, evse: str, args: Mapping[str, object]) -> str:
+    """One preview is kept per order with its arguments: none is shown under another one's question."""
+    return f"preview {verb} {evse} {sorted(args.items())}"
 
 
 def amps_lines(evse: EvseView, picture: Picture, width: int, glyphs: fmt.Glyphs) -> list[Line]:

@@ -1,6 +1,6 @@
 """What every screen has in common: header, banners, alarm lines, circuit rows, footer. Pure.
 
-Each function takes the picture and a width and returns lines; the five screens to come are framed by these too.
+Each function takes the picture and a width and returns lines.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _ALARM_WORDS = {"unack": "UNACK", "ack": "acked", "rtn-unack": "RTN"}
 _PHASES = ("L1", "L2", "L3")
 
 
-def header(picture: Picture, title: str, width: int, read_only: bool) -> Line:
-    """One row: screen, site, site time, state, alarm counts, links."""
+def header(picture: Picture, title: str, width: int, restriction: str | None) -> Line:
+    """One row: screen, site, site time, state, alarm counts, links, and why this dashboard cannot act."""
     snapshot = picture.snapshot
     if snapshot is None:
         return line(Span(f" {title}", Tone.STRONG), "  DEPOT")
@@ -30,10 +30,9 @@ def header(picture: Picture, title: str, width: int, read_only: bool) -> Line:
         Span(f" {title}", Tone.STRONG),
         f"  {name}  {'OLD ' if picture.old else ''}{when}  ",
         Span(snapshot.state.upper(), _STATE_TONES.get(snapshot.state, Tone.HIGH)),
-        "  ",
+        f"  {restriction}  " if restriction else "  ",
         *_alarm_counts(snapshot),
         f"  links {ok}/{len(snapshot.channels)}",
-        "  READ-ONLY" if read_only else "",
     )
 
 
@@ -52,7 +51,7 @@ def banners(picture: Picture, width: int) -> list[Line]:
     rows = []
     if picture.lost is not None and snapshot is not None:
         text = f" NOT CONNECTED, values are OLD ({fmt.clock(snapshot.time, picture.place)}): {picture.lost}"
-        rows.append(line(Span(fmt.fit(text, width), Tone.CRITICAL)))
+        rows += [line(Span(fmt.fit(row[0].text, width), Tone.CRITICAL)) for row in wrapped(text, width)[:2]]
     if snapshot is None:
         return rows
     if snapshot.state != "auto" or snapshot.text:
@@ -152,6 +151,14 @@ def three_amps(values: PerPhase[int | None]) -> int | None:
     """The largest known phase current (by size), None when no phase is known."""
     known = [value for value in values if value is not None]
     return max(known, key=abs) if known else None
+
+
+SCREENS = "1Ovw 2Evse 3Sess 4Plan 5Alarm 6Chan 7Log  : command  ? help"
+
+
+def screens(right: str, width: int) -> Line:
+    """The last row of every screen: where the number keys lead."""
+    return footer(SCREENS, right, width)
 
 
 def footer(text: str, right: str, width: int) -> Line:

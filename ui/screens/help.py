@@ -1,4 +1,4 @@
-"""Help: the keys, the marks, the words. One page, no scrolling."""
+"""Help: the keys of the screen it was asked on, then the marks and words. One page, no scrolling."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ui.lines import Line, Span, Tone, line
+from ui.lines import BLANK, Line, Span, Tone, line
 from ui.screens import frame
 from ui.screens.base import DepotScreen
 
 _TEXT = """\
- SCREENS  1 overview   2 EVSE          Enter open   Esc back   q quit
- ROWS     up/down or j/k, PgUp/PgDn, g/G first/last
-          n/N next/previous abnormal row    / filter (Enter keeps, Esc clears)
- EVSE     s start   x stop   p pause   r resume   l limit
-          each shows what it will do; y does it, n cancels. [brackets]: not
-          possible now, press the key to read why.
+ EVERYWHERE  1-7 screens  : command or EVSE  R ask again  L lock  q quit
+ LISTS    up/down or j/k, PgUp/PgDn, g/G first/last, n/N next/previous abnormal
+          / filter (Enter keeps, Esc clears)
  ORDERS   sent > accepted > applied > measured, each with its time
  AMPS     LIM limit (copper)   GRT grant (decided)   SET commanded, or
           commanded/accepted while they differ   MEAS measured (largest phase)
@@ -25,22 +22,26 @@ _TEXT = """\
  MARKS    !! critical   ! high   ~ low   ---- unknown   ? old or doubtful
           RTN: gone before anybody acknowledged it
  LINKS    how many of the channels work; broken ones are named below the header
+ LOCK     read-only after 10 min without a key; L and the word unlock it
  ASCII    DEPOT_ASCII=1 depot ui          no colour: NO_COLOR=1 depot ui"""
 
 
 class HelpScreen(DepotScreen):
+    TITLE = "HELP"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace,enter,question_mark", "app.pop_screen")
     ]
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        glyphs = self.glyphs
+        glyphs, about = self.glyphs, self.depot.helped
         bar = (
             f"{glyphs.drawn * 3} drawn  {glyphs.promised * 3} may be drawn  {glyphs.tick} worst case (commitment)  "
             f"{glyphs.free * 3} free"
         )
-        lines = [
-            line(Span(" HELP", Tone.STRONG)),
-            *(line(text) for text in _TEXT.format(bar=bar).splitlines()),
-        ]
+        own = [] if about is None else [line(Span(f" {about.TITLE}", Tone.STRONG)), *_lines(about.HELP)]
+        lines = [line(Span(" HELP", Tone.STRONG)), *own, BLANK, *_lines(_TEXT.format(bar=bar))]
         return frame.page(lines, [frame.footer("Esc back", "", width)], height)
+
+
+def _lines(text: str) -> list[Line]:
+    return [line(row) for row in text.splitlines()]

@@ -7,129 +7,83 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
-
 from controller.core.model import EvseId
 from controller.core.snapshot import EvseView, Snapshot
-from ui.format import fit, kilo
+from ui.format import Glyphs, bar, clock, fit, kilo
 from ui.lines import Line, Span, Tone, line
-from ui.picture import NORMAL, Picture, ranked_evses, vehicle_name
+from ui.picture import Picture, ranked_evses, vehicle_name
 from ui.screens import frame, grid
 from ui.screens.base import DepotScreen
+from ui.screens.rows import Row, RowsScreen
 
-KEYS = "1 Ovw  2 EVSE  Enter open  / filter  n/N abnormal  ? help  q quit"
+LEAST_EVSES = 7  # alarms and circuits leave room for so many
 
 
-class OverviewScreen(DepotScreen):
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)"),
-        Binding("down,j", "move(1)"),
-        Binding("pageup", "move(-10)"),
-        Binding("pagedown", "move(10)"),
-        Binding("home,g", "move(-100000)"),
-        Binding("end,G", "move(100000)"),
-        Binding("n", "abnormal(1)"),
-        Binding("N", "abnormal(-1)"),
-        Binding("slash", "filter"),
-        Binding("enter", "open"),
-        Binding("escape", "clear_filter"),
-    ]
+class OverviewScreen(RowsScreen):
+    TITLE = "1 OVERVIEW"
+    FILTERS = "id, state, vehicle, circuit"
+    HELP: ClassVar[str] = """\
+ Alarms, circuits against their limits, then EVSEs, those that need you first.
+ Enter opens the EVSE under the cursor; its verbs are there."""
 
-    _filter = ""
-    _top = 0
+    def rows(self, snapshot: Snapshot) -> list[Row]:
+        return [self._row(evse, attention) for attention, evse in ranked_evses(snapshot)]
 
-    def shown(self) -> list[tuple[int, EvseView]]:
-        """(attention, EVSE) of the rows that pass the filter, in the order of the screen."""
-        snapshot = self.picture.snapshot
-        if snapshot is None:
-            return []
-        wanted = self._filter.casefold()
-        return [pair for pair in ranked_evses(snapshot) if wanted in _searchable(pair[1])]
+    def _row(self, evse: EvseView, attention: int) -> Row:
+        def paint(width: int, under_cursor: bool) -> Line:
+            return grid.row(evse, attention, self.picture, width, under_cursor)
 
-    # --- keys --------------------------------------------------------------------------------------------------
+        return Row(evse.id, attention, _searchable(evse), paint)
 
-    def action_move(self, by: int) -> None:
-        rows = self.shown()
-        if rows:
-            at = self._index(rows) + by
-            self._select(rows[max(0, min(len(rows) - 1, at))][1].id)
+    @property
+    def chosen(self) -> str | None:
+        return self.depot.selected
 
-    def action_abnormal(self, by: int) -> None:
-        """To the next (1) or previous (-1) abnormal row, around the end."""
-        rows = self.shown()
-        at = self._index(rows)
-        for step in range(1, len(rows) + 1):
-            attention, evse = rows[(at + by * step) % len(rows)]
-            if attention != NORMAL:
-                self._select(evse.id)
-                return
+    def choose(self, key: str) -> None:
+        self.depot.selected = EvseId(key)
+        self.repaint()
 
     def action_open(self) -> None:
-        rows = self.shown()
-        if rows:
-            self.depot.selected = rows[self._index(rows)][1].id
+        row = self.row()
+        if row is not None:
+            self.depot.selected = EvseId(row.key)
             self.depot.action_go("evse")
 
-    def action_filter(self) -> None:
-        self.ask_line(self._filter, self._set_filter)
-        self.repaint()
+    def verbs(self) -> str:
+        return "Enter open   / filter   n/N next/previous abnormal   q quit"
 
-    def action_clear_filter(self) -> None:
-        if self.asking_line:
-            self.close_line()
-        else:
-            self._filter = ""
-        self.repaint()
-
-    def _set_filter(self, text: str) -> None:
-        self._filter = text.strip()
-
-    def _select(self, evse: EvseId) -> None:
-        self.depot.selected = evse
-        self.repaint()
-
-    def _index(self, rows: list[tuple[int, EvseView]]) -> int:
-        ids = [evse.id for _, evse in rows]
-        return ids.index(self.depot.selected) if self.depot.selected in ids else 0
-
-    # --- lines -------------------------------------------------------------------------------------------------
-
-    def compose_lines(self, width: int, height: int) -> list[Line]:
+    def above(self, snapshot: Snapshot, width: int, room: int) -> list[Line]:
         picture = self.picture
-        lines = [frame.header(picture, "1 OVERVIEW", width, self.depot.read_only)]
-        if picture.snapshot is None:
-            return frame.page([*lines, *frame.waiting(picture, width)], [self._footer("", width)], height)
-        lines += frame.banners(picture, width)
-        lines += frame.alarm_rows(picture, width, 4 if height < 40 else 8)
-        lines += circuit_lines(picture.snapshot, picture, width, height, self)
-        lines.append(grid.head(width))
-        rows = self.shown()
-        room = max(0, height - 1 - len(lines))
-        if not rows:
-            return frame.page([*lines, *self._no_rows(picture.snapshot)], [self._footer("", width)], height)
-        at = self._index(rows)
-        self._top = max(min(self._top, at, max(0, len(rows) - room)), at - room + 1, 0)
-        window = rows[self._top : self._top + room]
-        body = [
-            grid.row(evse, attention, picture, width, self._top + offset == at)
-            for offset, (attention, evse) in enumerate(window)
-        ]
-        position = f"{self._top + 1}-{self._top + len(window)}/{len(rows)}"
-        return frame.page([*lines, *body], [self._footer(position, width)], height)
+        lines = frame.alarm_rows(picture, width, 4 if room < 38 else 8)
+        lines += limit_lines(snapshot, picture, width, self.glyphs)
+        return [*lines, *circuit_lines(snapshot, picture, width, room, self)]
 
-    def _no_rows(self, snapshot: Snapshot) -> list[Line]:
-        if not snapshot.evses:
-            return [line("    no EVSE configured: add a [station.NAME] table to the site file and restart")]
-        return [line(f"    nothing matches '{self._filter}' (Esc shows all {len(snapshot.evses)} EVSEs)")]
+    def head(self, width: int) -> list[Line]:
+        return [grid.head(width)]
 
-    def _footer(self, position: str, width: int) -> Line:
-        if self.asking_line:
-            return frame.footer(
-                "filter by id, state, vehicle, circuit: Enter keeps it, Esc cancels", position, width
+    def empty(self, snapshot: Snapshot) -> list[Line]:
+        return [line("    no EVSE configured: add a [station.NAME] table to the site file and restart")]
+
+
+def limit_lines(snapshot: Snapshot, picture: Picture, width: int, glyphs: Glyphs) -> list[Line]:
+    """What bounds the site from outside or by the clock: a grid operator's limit, the quarter hour's peak."""
+    lines = []
+    for limit in snapshot.grid_limits:
+        if limit.holds:
+            since = f" since {clock(limit.since, picture.place)}" if limit.since else ""
+            text = (
+                f" grid limit {limit.id}: {kilo(limit.power_w)} kW on {limit.circuit}{since}, {limit.holds}"
             )
-        if self._filter:
-            return frame.footer(f"filter '{self._filter}' (Esc clears)  {KEYS}", position, width)
-        return frame.footer(KEYS, position, width)
+            lines.append(line(Span(fit(text, width), Tone.LOW)))
+    peak = snapshot.peak
+    if peak is not None and peak.mean_w is not None:
+        over = peak.mean_w > peak.target_w
+        began = "" if peak.window_start is None else f" since {clock(peak.window_start, picture.place)[:5]}"
+        month = "" if peak.month_w is None else f"  month {kilo(peak.month_w, 6)}"
+        drawn = bar(peak.mean_w, peak.mean_w, peak.target_w, max(4, min(60, width - 60)), glyphs)
+        text = f" quarter  {kilo(peak.mean_w, 8):>8} kW {drawn} {kilo(peak.target_w, 6)} kW{began}{month}"
+        lines.append(line(Span(fit(text, width), Tone.HIGH if over else Tone.PLAIN)))
+    return lines
 
 
 def circuit_lines(
@@ -141,7 +95,7 @@ def circuit_lines(
     for circuit in roots:
         lines += frame.circuit_rows(circuit, picture, width, screen.glyphs, range(3))
     others = sorted((c for c in snapshot.circuits if c.parent is not None), key=frame.within_limits)
-    room = max(1, (height - 18) // 2)
+    room = max(1, (height - 16) // 2)
     shown = others if len(others) <= room else others[: room - 1]
     for circuit in shown:
         phase = frame.worst_phase(circuit)

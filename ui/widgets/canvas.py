@@ -28,6 +28,9 @@ LOOKS = {
     Tone.LOW: Style(color="cyan", bold=True),
 }
 
+# NO_COLOR: bold, reverse and the marks remain. Textual would turn the eight colours into black, on black.
+COLOURLESS = {tone: look.without_color for tone, look in LOOKS.items()}
+
 
 class Canvas(Widget):
     """Shows the lines that `compose_lines(width, height)` returns; `repaint` is cheap when little changed."""
@@ -61,8 +64,9 @@ class Canvas(Widget):
 
     def render_line(self, y: int) -> Strip:
         content = self._lines[y] if y < len(self._lines) else BLANK
-        segments = [Segment(clean(span.text, self._glyphs), LOOKS[span.tone]) for span in content]
-        return Strip(segments).adjust_cell_length(self.size.width, LOOKS[_tail(content)])
+        looks = COLOURLESS if self.app.no_color else LOOKS
+        segments = [Segment(clean(span.text, self._glyphs), looks[span.tone]) for span in content]
+        return Strip(segments).adjust_cell_length(self.size.width, looks[_tail(content)])
 
 
 def _difference(before: Line, after: Line, width: int) -> tuple[int, int]:

@@ -1,0 +1,42 @@
+"""Between the watts of an EVSE and the amps of its supply, per phase. Limits round down, loads round up.
+
+An AC outlet passes on what it draws: volts times amps on each of its conductors. A DC output hides its supply behind a
+rectifier: its own volts and amps are the vehicle's, so only its power tells, and the amps are counted for a low supply
+voltage and with losses (`model.Dc`). Both ways use the same figures, so what was granted in amps and is sent in watts
+comes back as no more amps than that.
+"""
+
+from __future__ import annotations
+
+from controller.core.model import Dc, Evse
+from controller.core.units import current_for_power_ma, power_for_current_w
+
+
+def limit_w(evse: Evse, current_ma: int, voltage_mv: int) -> int:
+    """The most power at which no phase of the supply carries more than `current_ma`. voltage_mv: of an AC outlet, whose
+    watts may all be on one phase where nobody knows how it is wired."""
+    if evse.dc is None:
+        return power_for_current_w(current_ma, voltage_mv, len(evse.phases) if evse.rotation_known else 1)
+    return dc_limit_w(evse.dc, current_ma)
+
+
+def dc_limit_w(dc: Dc, current_ma: int) -> int:
+    return current_ma * _mw_per_a(dc) // 1_000_000
+
+
+def limit_ma(evse: Evse, power_w: int, voltage_mv: int) -> int:
+    """The most current per phase that makes no more than `power_w`."""
+    if evse.dc is None:
+        return current_for_power_ma(power_w, voltage_mv, len(evse.phases))
+    return power_w * 1_000_000 // _mw_per_a(evse.dc)
+
+
+def load_ma(dc: Dc, power_w: int) -> int:
+    """What a DC output's power may draw from each phase of the supply; below zero while it feeds back."""
+    magnitude = -(-abs(power_w) * 1_000_000 // _mw_per_a(dc))
+    return magnitude if power_w >= 0 else -magnitude
+
+
+def _mw_per_a(dc: Dc) -> int:
+    """mW at the output per A on each phase; never 0."""
+    return max(1, 3 * dc.low_mv * dc.efficiency_pct // 100)

@@ -1,0 +1,62 @@
+"""The console's call about the last half hour of an EVSE: what it was set to and what it drew, out of telemetry.
+
+For the picture on the EVSE screen, which would else begin empty with every dashboard. Only looks; what telemetry has not
+written yet (half a minute) is missing, and a gap stays a gap.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from controller.channel_calls import Call
+from controller.console import Args, Peer, Refusal, _text
+from controller.core.model import EvseId
+from controller.core.wire import instant_text
+from controller.migrations import LedgerError
+from controller.runtime import Runtime
+from controller.storage import TELEMETRY, Storage
+
+BACK = timedelta(minutes=30)
+MOST = 400  # points: one in ten seconds, and room for a clock that was set
+
+
+class HistoryCalls:
+    """`table` is for `Console`: name -> (whether only operators may, the call)."""
+
+    def __init__(self, runtime: Runtime, storage: Storage) -> None:
+        self._runtime = runtime
+        self._storage = storage
+        self.table: Mapping[str, tuple[bool, Call]] = {"history": (False, self._history)}
+
+    async def _history(self, args: Args, peer: Peer) -> Any:
+        """`points`, oldest first: time, commanded_a, and measured_a of the phase that carries most."""
+        evse = EvseId(_text(args, "evse") or "")
+        if evse not in self._runtime.depot.site.evses:
+            raise Refusal("unknown-evse", f"no EVSE {evse!r}; `depot status` lists them")
+        since = self._runtime.clock.now().utc - BACK
+        try:
+            points = await self._storage.read(TELEMETRY, lambda db: _points(db, evse, since))
+        except LedgerError as error:
+            raise Refusal("failed", str(error)) from None
+        return {"evse": evse, "points": points}
+
+
+def _points(db: sqlite3.Connection, evse: str, since: datetime) -> list[dict[str, Any]]:
+    rows = db.execute(
+        "SELECT at_s, commanded_ma, l1_ma, l2_ma, l3_ma FROM evse_samples"
+        " WHERE at_s >= ? AND point = (SELECT id FROM points WHERE kind = 'evse' AND name = ?) ORDER BY at_s LIMIT ?",
+        (int(since.timestamp()), evse, MOST),
+    )
+    return [_point(*row) for row in rows]
+
+
+def _point(at_s: int, commanded_ma: int | None, *phases_ma: int | None) -> dict[str, Any]:
+    drawn = max((each for each in phases_ma if each is not None), key=abs, default=None)
+    return {
+        "time": instant_text(datetime.fromtimestamp(at_s, UTC)),
+        "commanded_a": None if commanded_ma is None else commanded_ma / 1000,
+        "measured_a": None if drawn is None else drawn / 1000,
+    }
