@@ -13,6 +13,7 @@ from controller.core.tempo import Pace
 from controller.core.watts import limit_ma
 
 NO_WISH = Wish()
+BY_OPERATOR = "operator limit"
 _FIRST = itemgetter(0)
 
 
@@ -95,7 +96,7 @@ def demand_of(
     if flex is not None:
         caps.append(flex)
     if desk.limit_ma is not None:
-        caps.append((desk.limit_ma, "operator limit"))
+        caps.append((desk.limit_ma, BY_OPERATOR))
     if desk.paused:
         caps.append((0, "paused by operator"))
     if state in (EvseState.FAULTED, EvseState.UNAVAILABLE):

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from controller.core import charge_told
 from controller.core.allocator import Demand
+from controller.core.demand import BY_OPERATOR
 from controller.core.events import (
     DepartureSet,
     LimitWished,
@@ -152,9 +153,9 @@ def _twin(state: State, demand: Demand, order: Previewed) -> Demand:
 def _capped(
     demand: Demand, caps: Sequence[tuple[int, str]], limit_ma: int | None, *, replaced: bool
 ) -> Demand:
-    kept = [cap for cap in caps if not replaced or cap[1] != "operator limit"]
+    kept = [cap for cap in caps if not replaced or cap[1] != BY_OPERATOR]
     if replaced and limit_ma is not None:
-        kept.append((limit_ma, "operator limit"))
+        kept.append((limit_ma, BY_OPERATOR))
     cap_ma, why = min(kept, key=lambda cap: cap[0])
     return replace(demand, cap_ma=cap_ma, cap_why=why, caps=tuple(kept))
 

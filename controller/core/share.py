@@ -14,7 +14,7 @@ from controller.core.allocator import Demand, Grant, allocate
 from controller.core.background import Assumed, Sight
 from controller.core.balance import imbalance
 from controller.core.bounds import bounded, bounds
-from controller.core.demand import NO_WISH, demand_of
+from controller.core.demand import BY_OPERATOR, NO_WISH, demand_of
 from controller.core.dispatch import Target
 from controller.core.flex import BY as FLEX_BY
 from controller.core.model import CircuitId, EvseId, Moment
@@ -170,7 +170,7 @@ def _target(
     memory = state.memory[demand.evse]
     before_ma = memory.grant_ma
     memory.grant_ma = min(max(before_ma, low.current_ma), high.current_ma)
-    ordered = demand.cap_why in ("discharging", SWITCHES) or demand.cap_why.startswith(FLEX_BY)
+    ordered = demand.cap_why in ("discharging", BY_OPERATOR, SWITCHES) or demand.cap_why.startswith(FLEX_BY)
     by_hand = state.desks[demand.evse].paused or ordered
     state.tempo.noted(demand, memory.grant_ma, by_hand, now_s)
     memory.bound_by = (high if memory.grant_ma == high.current_ma else low).bound_by

@@ -13,12 +13,13 @@ from datetime import datetime
 from controller.core.allocator import Demand, allocate
 from controller.core.background import Sight
 from controller.core.bounds import bounded
+from controller.core.demand import BY_OPERATOR
 from controller.core.model import CircuitId, EvseId
 from controller.core.proof import Proof, Rooms
 from controller.core.share import METER_MARGIN_PCT
 
 MORE_MA = 1000
-OPERATOR = ("operator limit", "paused by operator")
+OPERATOR = (BY_OPERATOR, "paused by operator")
 _OWNERS = (  # how what bound it begins, and who set that
     ("station maximum", "the config: maximum of the station"),
     ("vehicle ", "the config: power of the vehicle"),

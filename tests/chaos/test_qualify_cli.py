@@ -154,7 +154,7 @@ def test_ctrl_c_lifts_everything(live: WholeHouse) -> None:
     assert running.returncode == 1
     assert "ended: limits, holds and cuts are lifted" in out
     assert err == ""
-    assert live.runtime is not None and live.runtime.hearers == []
+    assert live.runtime is not None and len(live.runtime.hearers) == 1  # who learns from what comes and goes
     assert live.view(CP).fallback_stored
 
 
