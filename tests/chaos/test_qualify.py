@@ -161,7 +161,9 @@ async def test_only_one_at_a_time_and_whoever_stops_it_lifts_everything(
         outcome = (await client.call("qualify-stop", run=run))["outcome"]
         assert not outcome["passed"] and not outcome["stored"] and "ended by" in outcome["hindered"]
         await site.until(lambda: lifted(site))
-        assert site.runtime is not None and len(site.runtime.hearers) == 1  # who learns from what comes and goes
+        assert (
+            site.runtime is not None and len(site.runtime.hearers) == 1
+        )  # who learns from what comes and goes
 
 
 async def test_when_nobody_follows_while_the_link_is_cut_the_station_comes_back(
