@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -368,12 +369,22 @@ def _put(path: Path, content: str, mode: int) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Between the first file and the last nobody presses Ctrl-C."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    """Between the first file and the last nobody presses Ctrl-C: a signal waits. (A mask would be one thread's only.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted by one
+        return
+    waiting: list[int] = []
+    before = {
+        number: signal.signal(number, lambda sent, _: waiting.append(sent))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for sent in waiting[:1]:
+            signal.raise_signal(sent)
 
 
 def _next_steps(talk: Talk, draft: Draft, path: Path) -> None:

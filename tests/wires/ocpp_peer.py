@@ -130,6 +130,25 @@ def now_text(offset_s: float = 0) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+LOADED = datetime.now(UTC)
+
+
+def fresh(payload: Any) -> Any:
+    """A payload that a table made when its module was loaded, as if it was made now: minutes may lie between, and a stamp
+    of minutes ago is a replay."""
+    if isinstance(payload, list):
+        return [fresh(each) for each in payload]
+    if not isinstance(payload, dict):
+        return payload
+    passed = datetime.now(UTC) - LOADED
+    return {
+        key: (datetime.fromisoformat(value) + passed).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if key == "timestamp" and isinstance(value, str)
+        else fresh(value)
+        for key, value in payload.items()
+    }
+
+
 ANSWERS: dict[str, dict[str, Any]] = {
     "GetConfiguration": {"configurationKey": [], "unknownKey": []},
     "ChangeConfiguration": {"status": "Accepted"},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ocpp_peer import Depot, Peer, now_text
+from ocpp_peer import Depot, Peer, fresh, now_text
 from octt_bench import Suite, suite_and_station
 
 from drivers.ocpp.settings import OcppSettings
@@ -55,7 +55,7 @@ async def act(version: str, steps: Sequence[Step], suite: Suite, station: Peer) 
     for step in steps:
         match step:
             case Says(action, payload, hears, error):
-                reply = await station.ask(action, payload)
+                reply = await station.ask(action, fresh(payload))
                 if error:
                     assert (reply[0], reply[2]) == (4, error), (step, reply)
                 else:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ocpp_peer import now_text, peer, running
+from ocpp_peer import fresh, now_text, peer, running
 from ocpp_ways import CP1, EMPTIED, STATION, configured, needs_its_row, way
 
 from controller.core.commands import SetLimit, StopCharging
@@ -69,7 +69,7 @@ async def test_sloppy_messages_are_taken_and_counted(
 ) -> None:
     for table in (shipped(), EMPTIED):
         async with running(configured(table)) as (server, depot), peer(server) as station:
-            reply = await station.ask(action, payload)
+            reply = await station.ask(action, fresh(payload))
             assert reply[0] == 3, "never an error: the fact would be lost"
             assert any(isinstance(each, event) for each in depot.events) or event is type(None)
             assert server.quirks(STATION).get(name, 0) == (1 if table is shipped() else 0)
