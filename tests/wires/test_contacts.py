@@ -228,6 +228,7 @@ def test_a_contact_in_another_process_limits_and_its_loss_releases_nothing(tmp_p
 
             until(alarmed, "the alarm")
             assert sum(site.evse(n)["accepted_a"] or 0 for n in (1, 2, 3)) <= 15.2
+            until(lambda: "grid-limit-evidence" in site.ask("log").stdout, "the evidence stands in the books")
             site.controller.terminate()
             site.controller.wait(20)
     with closing(sqlite3.connect(tmp_path / "state" / "depot.db")) as ledger:
