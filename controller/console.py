@@ -35,8 +35,9 @@ from controller.core.events import (
 )
 from controller.core.flex import LONGEST_S
 from controller.core.model import SITE, CircuitId, Departure, EvseId
+from controller.core.session import entry_of
 from controller.core.wishes import Wished
-from controller.ledger import LedgerError
+from controller.ledger import LedgerError, session_document
 from controller.rights import DEFAULT, Peer, Rights
 from controller.runtime import Runtime
 from controller.schedule_file import read_schedule, schedule_document
@@ -241,13 +242,19 @@ class Console:
         return {"channels": (await self._status(args, peer))["channels"]}
 
     async def _sessions(self, args: Args, peer: Peer) -> Any:
-        """A page of them, beginning with the one numbered `skip`; `more` says whether another page follows."""
+        """A page of them, beginning with the one numbered `skip`; `more` says whether another page follows. A running one as
+        it is now: the books are some minutes behind."""
         first = _whole(args, "skip") or 0
         try:
             rows = await self._runtime.ledger.sessions(_time(args, "since"), _time(args, "until"))
         except LedgerError as error:
             raise Refusal("failed", str(error)) from None
-        return {"sessions": rows[first : first + PAGE], "more": len(rows) > first + PAGE}
+        page = [self._lively(row) for row in rows[first : first + PAGE]]
+        return {"sessions": page, "more": len(rows) > first + PAGE}
+
+    def _lively(self, row: dict[str, Any]) -> dict[str, Any]:
+        session = None if row["ended"] is not None else self._runtime.depot.session(row["evse"])
+        return row if session is None or session.id != row["id"] else session_document(entry_of(session))
 
     async def _schedule_list(self, args: Args, peer: Peer) -> Any:
         depot = self._runtime.depot

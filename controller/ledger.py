@@ -171,7 +171,7 @@ class Ledger:
                 " WHERE started < ? AND (ended IS NULL OR ended >= ?) ORDER BY started, id",
                 (last, first),
             )
-            return [_priced(to_plain(_session(row))) for row in rows]
+            return [session_document(_session(row)) for row in rows]
 
         return await self._storage.read(LEDGER, work)
 
@@ -385,8 +385,9 @@ def _session(row: Sequence[Any]) -> SessionSaved:
     )
 
 
-def _priced(document: dict[str, Any]) -> dict[str, Any]:
-    """With the cost in the currency itself."""
+def session_document(session: SessionSaved) -> dict[str, Any]:
+    """As JSON: with the cost in the currency itself."""
+    document = to_plain(session)
     micro = document.pop("cost_micro")
     return {**document, "cost": None if micro is None else micro / 1e6}
 

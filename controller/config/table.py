@@ -1,4 +1,4 @@
-"""Reading TOML tables: which keys are known, which are missing, which come with a later release.
+"""Reading TOML tables: which keys are known, which are missing.
 
 Owns the collection of problems (`Findings`) and the walk over one table (`Table`). A wrong value never
 stops the reading: it is noted, and the rest of the file is still checked.
@@ -32,10 +32,6 @@ class Findings:
         where = ".".join(part if _BARE_KEY.fullmatch(part) else json.dumps(part[:60]) for part in path)
         self.problems.append(Problem(self._line_of(path), where, text, suggestion))
 
-    def not_yet(self, path: KeyPath, instead: str) -> None:
-        """What a later release brings is refused: ignoring it would promise it."""
-        self.note(path, "is not available yet", instead)
-
     def _line_of(self, path: KeyPath) -> int | None:
         """The line of the key, or of the innermost table around it that stands in the file."""
         for length in range(len(path), 0, -1):
@@ -45,7 +41,7 @@ class Findings:
 
 
 class Table:
-    """One table of the file; its keys are checked against `known` and `later` (key -> what to do instead)."""
+    """One table of the file; its keys are checked against `known`."""
 
     def __init__(
         self,
@@ -53,16 +49,13 @@ class Table:
         path: KeyPath,
         values: Mapping[str, object],
         known: str,
-        later: Mapping[str, str] | None = None,
     ) -> None:
         self.findings = findings
         self.path = path
         self._values = values
         names = known.split()
         for key in values:
-            if later is not None and key in later:
-                findings.not_yet((*path, key), later[key])
-            elif key not in names:
+            if key not in names:
                 advice = nearest(key, names, f"known here: {', '.join(names)}")
                 findings.note((*path, key), "unknown key", advice)
 
@@ -94,7 +87,7 @@ class Table:
             self.note(key, wrong.text, wrong.suggestion)
             return default
 
-    def table(self, key: str, known: str, later: Mapping[str, str] | None = None) -> Table | None:
+    def table(self, key: str, known: str) -> Table | None:
         """The table below, or None when it is absent or not a table (then noted)."""
         if key not in self._values:
             return None
@@ -102,11 +95,9 @@ class Table:
         if not isinstance(values, dict):
             self.note(key, f"{shown(values)} is not a table", f"write it as [{'.'.join((*self.path, key))}]")
             return None
-        return Table(self.findings, (*self.path, key), values, known, later)
+        return Table(self.findings, (*self.path, key), values, known)
 
-    def tables(
-        self, key: str, known: str, later: Mapping[str, str] | None = None
-    ) -> Iterator[tuple[str, Table]]:
+    def tables(self, key: str, known: str) -> Iterator[tuple[str, Table]]:
         """The tables below [key.ID] with their ids, in file order."""
         values = self._values.get(key, {})
         if not isinstance(values, dict):
@@ -122,7 +113,7 @@ class Table:
             if not isinstance(below, dict):
                 self.findings.note(path, f"{shown(below)} is not a table", f"write it as [{key}.{name}]")
                 continue
-            yield name, Table(self.findings, path, below, known, later)
+            yield name, Table(self.findings, path, below, known)
 
     def rows(self, key: str, known: str) -> tuple[Table, ...]:
         """The tables of the list under `key`; none when it is absent or holds something else (then noted)."""

@@ -7,6 +7,7 @@ the core knows. Source: Modbus Application Protocol V1.1b3 sections 6.1 and 6.2 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,7 +59,7 @@ class Settings(Protocol):
     def stop_bits(self) -> int: ...
 
 
-class Turn:
+class Turn(ABC):
     """When one thing is due. `trouble`: the kind of its last error, None while it reads."""
 
     def __init__(self, name: str, settings: Settings, start_s: float) -> None:
@@ -93,12 +94,13 @@ class Turn:
         """Nothing to do: its turn passes without the wire."""
         return False
 
+    @abstractmethod
     async def read(self, line: Line, taken_s: float) -> Sequence[Event]:
         """What to report. Raises DriverError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: DriverError, text: str) -> Sequence[Event]:
-        raise NotImplementedError
+        """What to report when that did not work."""
 
 
 class Contact(Turn):

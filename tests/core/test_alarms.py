@@ -1,4 +1,7 @@
-"""The life of alarms: raised, seen, returned, silenced, explained, grouped; with who, and over a restart."""
+"""The life of alarms: raised, seen, returned, silenced, explained, grouped; with who, and over a restart.
+
+This file is long because it is one life told from its beginning to its end; its parts share the small site and the clock.
+"""
 
 from __future__ import annotations
 

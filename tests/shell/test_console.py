@@ -17,6 +17,8 @@ from small_depot import A1, B1, B2, DEADLINE_S, EVSES, FULL_MA, Caller, SmallDep
 from controller import console as console_module
 from controller.console import CLIENTS, LINE_BYTES, Console, Peer
 from controller.core.commands import SetLimit, StartCharging, StopCharging
+from controller.core.events import EvseSample
+from controller.core.model import each_phase
 from controller.rights import Rights
 from drivers.errors import Misconfigured
 
@@ -71,6 +73,19 @@ async def test_sessions_come_from_the_ledger_within_their_times(depot: SmallDepo
     assert found["sessions"][0]["vehicle"] == "BUS-07"
     assert found["more"] is False
     assert later["sessions"] == []
+
+
+async def test_a_running_session_is_shown_as_it_is_now(depot: SmallDepot) -> None:
+    await depot.begin(A1)
+    now_s = depot.clock.now().mono_s
+    booked = (await depot.runtime.ledger.sessions())[0]
+    await depot.runtime.report(
+        EvseSample(A1, "wire", now_s, each_phase(6_000), power_w=4_140, register_wh=160)
+    )
+    async with caller(depot.socket) as client:
+        shown = (await client.call("sessions"))["sessions"][0]
+    assert (booked["energy_wh"], shown["energy_wh"]) == (0, 60)
+    assert shown.keys() == booked.keys()
 
 
 async def test_many_sessions_come_in_pages(depot: SmallDepot, monkeypatch: pytest.MonkeyPatch) -> None:
