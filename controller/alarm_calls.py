@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from controller import alarm_store
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text, _whole
 from controller.core.alarm_facts import fact_of
@@ -53,6 +54,7 @@ class AlarmCalls:
     def _alarms(self) -> Alarms:
         return self._runtime.depot.alarms
 
+    @takes()
     async def _list(self, args: Args, peer: Peer) -> Any:
         """`alarms`: what calls a person, incidents as one; `quiet`: the rest; `silenced`: by whom, why, until when."""
         calling, quiet = self._alarms.views()
@@ -62,6 +64,7 @@ class AlarmCalls:
             "silenced": [_silence(hush) for hush in self._alarms.hushes.all()],
         }
 
+    @takes("alarm")
     async def _show(self, args: Args, peer: Peer) -> Any:
         """One alarm, or an incident: with its `fact`, its `members`' views, its `history` and what people did."""
         found, view = self._named(args)
@@ -90,6 +93,7 @@ class AlarmCalls:
             "acts": acts,
         }
 
+    @takes("alarm")
     async def _ack(self, args: Args, peer: Peer) -> Any:
         """`acked`: their ids; those that somebody has already are left to them."""
         found, _ = self._named(args)
@@ -99,6 +103,7 @@ class AlarmCalls:
         others = sorted({alarm.acked_by for alarm in found if alarm.id not in fresh and alarm.acked_by})
         return {"acked": fresh, "before_by": others}
 
+    @takes("alarm for_s reason")
     async def _shelve(self, args: Args, peer: Peer) -> Any:
         found, _ = self._named(args)
         for_s, reason = _whole(args, "for_s"), _reason(args)
@@ -113,6 +118,7 @@ class AlarmCalls:
         until = instant_text(self._runtime.clock.now().utc + timedelta(seconds=for_s))
         return {"shelved": [f"{kind} {source}" for kind, source in keys], "until": until}
 
+    @takes("alarm")
     async def _unshelve(self, args: Args, peer: Peer) -> Any:
         """`alarm`: an id, or the source of alarms that are shelved though nothing is wrong now."""
         name = _text(args, "alarm") or ""
@@ -125,6 +131,7 @@ class AlarmCalls:
             await self._report(AlarmUnshelved(peer.name, hush.kind, hush.source))
         return {"unshelved": [f"{hush.kind} {hush.source}" for hush in found]}
 
+    @takes("source out reason")
     async def _service(self, args: Args, peer: Peer) -> Any:
         """`source` out of service (`out`), with a reason, or in service again."""
         source, out = _text(args, "source") or "", args.get("out")

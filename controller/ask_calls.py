@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text
 from controller.core.events import StationAsked
@@ -38,6 +39,7 @@ class AskCalls:
         self._asker = asker
         self.table: Mapping[str, tuple[bool, Call]] = {"station-ask": (True, self._ask)}
 
+    @takes("station question args")
     async def _ask(self, args: Args, peer: Peer) -> Any:
         name, question = StationId(_text(args, "station") or ""), _text(args, "question") or ""
         evses = {

@@ -158,19 +158,21 @@ def restore(folder: Path, copy: Path, by: str, at: datetime) -> Sequence[str]:
         if held is None:
             raise LedgerError(f"{path}: a controller runs on this folder; stop it first")
         held.close()
-    done = []
     try:
-        if path.exists():
-            done.append(f"the books until now are kept as {recovery.put_aside(path, 'replaced', at)}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        recovery.put_in_place(copy, path)
+        recovery.finish(path)
+        fresh = recovery.take(copy, path)
+        with closing(migrations.open_file(fresh, migrations.ledger, "FULL", check=False)) as db:
+            recovery.leap(db, at)
+            db.execute("BEGIN IMMEDIATE")
+            _chain(db, Audited(at, by, "restored", LEDGER, copy.name))
+            db.execute("COMMIT")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        stood = path.exists()
+        aside = recovery.swap(path, fresh, "replaced", at)
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}") from None
-    with closing(migrations.open_file(path, migrations.ledger, "FULL", check=False)) as db:
-        recovery.leap(db, at)
-        db.execute("BEGIN IMMEDIATE")
-        _chain(db, Audited(at, by, "restored", LEDGER, copy.name))
-        db.execute("COMMIT")
+    done = [f"the books until now are kept as {aside}"] if stood else []
     return [f"{path} restored from {copy}", *done]
 
 

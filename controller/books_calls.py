@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.backup import Backups
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text
 from controller.core.commands import Audited
@@ -26,6 +27,7 @@ from controller.storage import LEDGER, Storage
 LOOK_S = 2.0
 BALLAST_BYTES = 16_000_000
 MENDED = "mended"
+SLOW = "the disk takes seconds for a write: starts and ends of sessions are answered late"
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -42,7 +44,8 @@ class BooksCalls:
         """Raises LedgerError once books that were away could be read: only a new start does."""
         told: dict[str, str] = {}
         while True:
-            said = {LEDGER: self._storage.trouble or "", MENDED: "; ".join(self._storage.mended)}
+            slow = SLOW if self._storage.slow else ""
+            said = {LEDGER: self._storage.trouble or slow, MENDED: "; ".join(self._storage.mended)}
             for source, text in said.items():
                 if text != told.get(source, ""):
                     await self._runtime.report(BooksChanged(source, text))
@@ -51,6 +54,7 @@ class BooksCalls:
                 raise LedgerError(f"{self._storage.folder / LEDGER}: there again; start anew to read it")
             await self._runtime.clock.sleep(LOOK_S)
 
+    @takes("file")
     async def _backup(self, args: Args, peer: Peer) -> Any:
         """Into a file that does not exist yet, with the controller's rights."""
         name = _text(args, "file") or ""

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from controller.audit import EgressBook
+from controller.calls import takes
 from controller.consent import Decision, Decisions, Switch
 from controller.console import Args, Peer, Refusal, _text, _time, _whole
 from controller.core import wire
@@ -69,12 +70,14 @@ class ChannelCalls:
             "flex-end": (True, self._flex_end),
         }
 
+    @takes()
     async def _channels(self, args: Args, peer: Peer) -> Any:
         snapshot = self._runtime.snapshot or await self._runtime.next_snapshot(None)
         purposes = {switch.channel.id: sorted(switch.purposes) for switch in self._switches}
         channels = wire.status(snapshot)["channels"]
         return {"channels": [{**each, "purposes": purposes.get(each["id"])} for each in channels]}
 
+    @takes("since skip")
     async def _egress(self, args: Args, peer: Peer) -> Any:
         """A page of the book, beginning with the request numbered `skip`; `more`: another page follows."""
         try:
@@ -83,6 +86,7 @@ class ChannelCalls:
             raise Refusal("failed", str(error)) from None
         return {"egress": rows, "more": more}
 
+    @takes("channel")
     async def _disable(self, args: Args, peer: Peer) -> Any:
         name, switches = self._meant(args)
         decision = Decision(name, False, peer.name, self._runtime.clock.now().utc)
@@ -102,6 +106,7 @@ class ChannelCalls:
         )
         return self._told(switches)
 
+    @takes("channel by purposes")
     async def _enable(self, args: Args, peer: Peer) -> Any:
         name, switches = self._meant(args)
         by = (_text(args, "by") or "").strip()
@@ -136,9 +141,11 @@ class ChannelCalls:
             if self._newest[switch.channel.id] is decision:
                 switch.decide(decision)
 
+    @takes()
     async def _sites(self, args: Args, peer: Peer) -> Any:
         return {"sites": [asdict(site) for site in await _answered(self._hosted().sites())]}
 
+    @takes("since until granularity")
     async def _energy(self, args: Args, peer: Peer) -> Any:
         """Wh per bucket and site of the platform; the last day if nothing else is asked for."""
         until = _time(args, "until") or self._runtime.clock.now().utc
@@ -150,6 +157,7 @@ class ChannelCalls:
         points = ({"site": site, **asdict(point)} for site, series in found.items() for point in series)
         return {"energy": [{**p, "start": p["start"] and wire.instant_text(p["start"])} for p in points]}
 
+    @takes()
     async def _flex_end(self, args: Args, peer: Peer) -> Any:
         """Here first; then what the hosted platform was asked for."""
         await self._runtime.report(FlexEnded(peer.name))

@@ -1,15 +1,26 @@
-"""The system clock as a port: monotonic seconds, UTC, and whether UTC can be believed."""
+"""The system clock as a port: monotonic seconds, UTC, and whether UTC can be believed.
+
+Owns reading the clocks of the machine and what the kernel says of them; `core.timekeeper` judges, `clock_watch` tells.
+Sources: adjtimex(2), proc(5), sysfs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 
 from controller.core.model import Moment
+from controller.core.timekeeper import EARLIEST, JUMP_S, Timekeeper
 
-# A box without a real-time clock battery wakes up in the past. Nothing we plan is older than this software.
-EARLIEST_PLAUSIBLE = datetime(2026, 1, 1, tzinfo=UTC)
+STAMP = "clock"  # in the state folder: its time is when the clock was last right, its text the monotonic clock then
+TIME_ERROR = 5  # of adjtimex: nothing keeps the clock right
+APART_S = 0.1  # two clocks read at one moment
 
 
 class SystemClock:
@@ -29,7 +40,86 @@ class SystemClock:
             elapsed_s = (mono_s - self._mono_start) * self.speed
             mono_s = self._mono_start + elapsed_s
             utc = self._utc_start + timedelta(seconds=elapsed_s)
-        return Moment(mono_s, utc, utc >= EARLIEST_PLAUSIBLE)
+        return Moment(mono_s, utc, utc >= EARLIEST)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds) / self.speed)
+
+
+class KeptClock(SystemClock):
+    """That of a controller: its UTC is the one that `keeper` believes."""
+
+    def __init__(self, keeper: Timekeeper) -> None:
+        super().__init__()
+        self.keeper = keeper
+
+    def now(self) -> Moment:
+        mono_s, utc = read()
+        utc = self.keeper.look(mono_s, utc, kept())
+        return Moment(mono_s, utc, not self.keeper.doubt)
+
+
+def read() -> tuple[float, datetime]:
+    """Both clocks at one moment: a process that is held up between the two readings reads again."""
+    while True:
+        mono_s, utc = time.monotonic(), datetime.now(UTC)
+        if time.monotonic() - mono_s < APART_S:
+            return mono_s, utc
+
+
+def kept(root: Path = Path("/")) -> bool | None:
+    """Whether the kernel says that something keeps its clock right. Under `ProtectClock=` of our unit it may not be asked: then
+    what systemd-timesyncd leaves once it was answered. None: nobody says."""
+    state = kernel_state()
+    if state >= 0:
+        return state != TIME_ERROR
+    place = root / "run/systemd/timesync"
+    return (place / "synchronized").exists() if place.is_dir() else None
+
+
+def kernel_state() -> int:
+    """Of adjtimex; below 0 where it is not told."""
+    ask = _adjtimex()
+    return -1 if ask is None else int(ask(ctypes.create_string_buffer(512)))
+
+
+@cache
+def _adjtimex() -> Callable[[ctypes.Array[ctypes.c_char]], int] | None:
+    try:
+        found: Callable[[ctypes.Array[ctypes.c_char]], int] = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return None
+    return found
+
+
+def survives_power_cuts(root: Path = Path("/")) -> bool:
+    """A clock with a battery, or that of the host of a virtual machine."""
+    if (root / "dev/rtc0").exists() or (root / "sys/class/rtc/rtc0").exists():
+        return True
+    try:
+        told = (root / "proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "hypervisor" in told or (root / "proc/device-tree/hypervisor").exists()
+
+
+def kept_clock(folder: Path) -> KeptClock:
+    """`folder`: the state of the controller, where `stamp` leaves when the clock was last right."""
+    try:
+        path = folder / STAMP
+        right_s = path.stat().st_mtime
+        mono_s, utc = read()
+        # both clocks went on alike since then: the machine has not been started anew, and nobody set the clock
+        went_on = abs((utc.timestamp() - right_s) - (mono_s - float(path.read_text()))) <= JUMP_S
+        last_right = datetime.fromtimestamp(right_s, UTC)
+    except (OSError, ValueError, OverflowError):
+        return KeptClock(Timekeeper(None, survives_power_cuts()))
+    return KeptClock(Timekeeper(last_right, went_on or survives_power_cuts()))
+
+
+def stamp(folder: Path, now: Moment) -> None:
+    """Leaves that the clock is right now. Raises OSError."""
+    path = folder / STAMP
+    path.touch(mode=0o600)
+    path.write_text(f"{now.mono_s:.3f}\n")
+    os.utime(path, (now.utc.timestamp(), now.utc.timestamp()))

@@ -18,11 +18,13 @@ from typing import assert_never
 from controller.core.applied import NOTHING
 from controller.core.commands import (
     Command,
+    DropPlan,
     DropSchedule,
     SetLimit,
     StartCharging,
     StartDischarge,
     StopCharging,
+    StorePlan,
     StoreSchedule,
     StoreTokens,
     UpgradeFirmware,
@@ -89,7 +91,7 @@ def needed_permit(command: Command) -> str | None:
             return "start"
         case StopCharging(transaction=transaction):
             return None if transaction is None else "stop"  # without one it ends a discharge
-        case SetLimit() | StoreSchedule() | DropSchedule():
+        case SetLimit() | StoreSchedule() | DropSchedule() | StorePlan() | DropPlan():
             return "schedule"
         case StartDischarge() | UpgradeFirmware():
             return None

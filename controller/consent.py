@@ -156,6 +156,11 @@ class Switch:
         return self._decision.purposes & self.channel.purposes
 
     @property
+    def waiting(self) -> int:
+        """Commands that have not left yet."""
+        return sum(not sent for sent in self._commands.values())
+
+    @property
     def driver(self) -> Charger | None:
         """The one that runs under the newest decision; None while off."""
         return self._driver

@@ -19,6 +19,7 @@ from typing import Any
 
 from controller import activation
 from controller.access_book import AccessBook
+from controller.calls import Refusal, refuse_untaken, takes
 from controller.core import wire
 from controller.core.events import (
     DepartureSet,
@@ -35,9 +36,8 @@ from controller.core.events import (
 )
 from controller.core.flex import LONGEST_S
 from controller.core.model import SITE, CircuitId, Departure, EvseId
-from controller.core.session import entry_of
 from controller.core.wishes import Wished
-from controller.ledger import LedgerError, session_document
+from controller.departing import wrong_with
 from controller.rights import DEFAULT, Peer, Rights
 from controller.runtime import Runtime
 from controller.schedule_file import read_schedule, schedule_document
@@ -48,20 +48,11 @@ log = logging.getLogger(__name__)
 __all__ = ["Args", "Console", "Peer", "Refusal"]
 
 LINE_BYTES = 64 * 1024
-PAGE = 5000  # sessions in one answer: a client stops reading at 4 MB
 CLIENTS = 64
 STRANGERS, STRANGER_S = 8, 1.0  # so many without a role are told so at a time, and get so long to listen
 SLOW_S = 5.0  # a reader that takes longer to make room is gone
 
 Args = Mapping[str, Any]
-
-
-class Refusal(Exception):
-    """A call that is answered with an error. `code` is for programs, the text one line for people."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class Console:
@@ -86,7 +77,6 @@ class Console:
             "whoami": (False, self._whoami),
             "status": (False, self._status),
             "channels": (False, self._channels),
-            "sessions": (False, self._sessions),
             "schedule-list": (False, self._schedule_list),
             "recording": (True, self._recording),  # holds every id token
             "start": (True, self._start),
@@ -127,15 +117,15 @@ class Console:
             if self._path.is_socket() and not await _answers(self._path):
                 self._path.unlink()  # left behind by a process that is gone
             elif self._path.exists():
-                raise Misconfigured(f"control socket {self._path}: in use; is another depot running?")
+                raise OSError("in use; is another depot running? stop it, or put this one elsewhere")
             before = os.umask(0o111)
             try:
                 return await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
             finally:
                 os.umask(before)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise Misconfigured(f"control socket {self._path}: {reason}; set [control] socket") from None
+            why = f"{error.strerror or error}; set [control] socket"
+            raise Misconfigured(f"control socket {self._path}: {why}") from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -204,6 +194,7 @@ class Console:
                 raise Refusal("bad-request", "id must be a whole number or text, args an object")
             number = given
             if name == "watch":
+                refuse_untaken(name, self._watch, args)
                 if watching:
                     raise Refusal("bad-request", "this connection watches already")
                 watching.append(asyncio.create_task(self._watch(number, writer)))
@@ -216,11 +207,13 @@ class Console:
             if commands and not peer.operator:
                 self._book.refused(peer, name)
                 raise Refusal("not-allowed", self._rights.lacks(peer))
+            refuse_untaken(name, call, args)
             self._book.asked(peer, name, args)
             await _write(writer, {"id": number, "ok": await call(args, peer)})
         except Refusal as refusal:
             await _write(writer, {"id": number, "error": {"code": refusal.code, "text": str(refusal)}})
 
+    @takes()
     async def _watch(self, number: Any, writer: asyncio.StreamWriter) -> None:
         """One snapshot per change; while the client reads slowly, only the newest waits."""
         seen = None
@@ -232,30 +225,21 @@ class Console:
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
+    @takes()
     async def _whoami(self, args: Args, peer: Peer) -> Any:
-        return {"name": peer.name, "role": "operator" if peer.operator else "viewer"}
+        """`why`: what keeps a viewer from acting, and what would end that; null for an operator."""
+        role, why = ("operator", None) if peer.operator else ("viewer", self._rights.lacks(peer))
+        return {"name": peer.name, "role": role, "why": why}
 
+    @takes()
     async def _status(self, args: Args, peer: Peer) -> Any:
         return wire.status(self._runtime.snapshot or await self._runtime.next_snapshot(None))
 
+    @takes()
     async def _channels(self, args: Args, peer: Peer) -> Any:
         return {"channels": (await self._status(args, peer))["channels"]}
 
-    async def _sessions(self, args: Args, peer: Peer) -> Any:
-        """A page of them, beginning with the one numbered `skip`; `more` says whether another page follows. A running one as
-        it is now: the books are some minutes behind."""
-        first = _whole(args, "skip") or 0
-        try:
-            rows = await self._runtime.ledger.sessions(_time(args, "since"), _time(args, "until"))
-        except LedgerError as error:
-            raise Refusal("failed", str(error)) from None
-        page = [self._lively(row) for row in rows[first : first + PAGE]]
-        return {"sessions": page, "more": len(rows) > first + PAGE}
-
-    def _lively(self, row: dict[str, Any]) -> dict[str, Any]:
-        session = None if row["ended"] is not None else self._runtime.depot.session(row["evse"])
-        return row if session is None or session.id != row["id"] else session_document(entry_of(session))
-
+    @takes("evse")
     async def _schedule_list(self, args: Args, peer: Peer) -> Any:
         depot = self._runtime.depot
         evses = [self._evse(args)] if args.get("evse") is not None else list(depot.site.evses)
@@ -266,12 +250,14 @@ class Console:
         ]
         return {"schedules": found}
 
+    @takes()
     async def _recording(self, args: Args, peer: Peer) -> Any:
         """The flight recorder as JSON lines (controller.recorder)."""
         return {"recording": self._runtime.recorder.dump().decode()}
 
     # --- acting -----------------------------------------------------------------------------------------------------
 
+    @takes("evse token limit_ma energy_wh soc duration_s")
     async def _start(self, args: Args, peer: Peer) -> Any:
         return await self._order(
             StartWished(
@@ -286,15 +272,19 @@ class Console:
             )
         )
 
+    @takes("evse")
     async def _stop(self, args: Args, peer: Peer) -> Any:
         return await self._order(StopWished(self._next_order(), peer.name, self._evse(args)))
 
+    @takes("evse")
     async def _pause(self, args: Args, peer: Peer) -> Any:
         return await self._order(PauseWished(self._next_order(), peer.name, self._evse(args)))
 
+    @takes("evse")
     async def _resume(self, args: Args, peer: Peer) -> Any:
         return await self._order(ResumeWished(self._next_order(), peer.name, self._evse(args)))
 
+    @takes("evse limit_ma")
     async def _limit(self, args: Args, peer: Peer) -> Any:
         if "limit_ma" not in args:
             raise Refusal("bad-request", "limit_ma is missing (null lifts the limit)")
@@ -302,6 +292,7 @@ class Console:
             LimitWished(self._next_order(), peer.name, self._evse(args), _whole(args, "limit_ma"))
         )
 
+    @takes("evse power_w min_soc duration_s")
     async def _discharge(self, args: Args, peer: Peer) -> Any:
         power_w, duration_s = _whole(args, "power_w"), _whole(args, "duration_s")
         if not power_w or duration_s == 0:
@@ -312,6 +303,7 @@ class Console:
             DischargeWished(self._next_order(), peer.name, evse, power_w, min_soc, duration_s)
         )
 
+    @takes("circuit percent duration_s")
     async def _flex(self, args: Args, peer: Peer) -> Any:
         circuit, percent = _text(args, "circuit") or SITE, _whole(args, "percent", most=100)
         duration_s = _whole(args, "duration_s")
@@ -325,10 +317,12 @@ class Console:
             FlexWished(self._next_order(), peer.name, CircuitId(circuit), percent, duration_s)
         )
 
+    @takes()
     async def _flex_end(self, args: Args, peer: Peer) -> Any:
         await self._runtime.report(FlexEnded(peer.name))
         return {}
 
+    @takes("evse text")
     async def _schedule_set(self, args: Args, peer: Peer) -> Any:
         site = self._runtime.depot.site
         try:
@@ -339,6 +333,7 @@ class Console:
         await self._runtime.report(ScheduleSet(peer.name, self._evse(args), schedule))
         return schedule_document(schedule)
 
+    @takes("evse schedule")
     async def _schedule_clear(self, args: Args, peer: Peer) -> Any:
         evse, name = self._evse(args), _text(args, "schedule")
         known = [schedule.id for schedule in self._runtime.depot.schedules(evse)]
@@ -349,6 +344,7 @@ class Console:
         await self._runtime.report(ScheduleCleared(peer.name, evse, name))
         return {"cleared": known if name is None else [name]}
 
+    @takes("target at energy_wh soc")
     async def _depart(self, args: Args, peer: Peer) -> Any:
         departure = departure_of(self._runtime, args)
         await self._runtime.report(DepartureSet(peer.name, departure))
@@ -383,8 +379,8 @@ def departure_of(runtime: Runtime, args: Args) -> Departure:
     at, energy_wh, soc = _time(args, "at"), _whole(args, "energy_wh"), _whole(args, "soc", most=100)
     if at is None or (energy_wh is None) == (soc is None):
         raise Refusal("bad-request", "a departure needs a time and either energy or a state of charge")
-    if at <= runtime.clock.now().utc:
-        raise Refusal("bad-request", f"{at.isoformat()} lies in the past")
+    if (wrong := wrong_with(at, runtime.clock.now().utc, site.timezone)) is not None:
+        raise Refusal("bad-request", wrong)
     return Departure(target, at, energy_wh, soc)
 
 

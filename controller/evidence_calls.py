@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.audit import EgressBook
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text, _time
 from controller.core.model import EvseId
@@ -44,6 +45,7 @@ class EvidenceCalls:
             "verify": (False, self._verify),
         }
 
+    @takes("since")
     async def _verify(self, args: Args, peer: Peer) -> Any:
         """The books, for whoever reads the journal's files beside them. Refused while they cannot be read."""
         since = _time(args, "since")
@@ -57,6 +59,7 @@ class EvidenceCalls:
         found.broken = [broken for broken in chains if broken is not None]
         return {"folder": str(self._storage.folder), **found.document()}
 
+    @takes("evse at")
     async def _why(self, args: Args, peer: Peer) -> Any:
         evse, at = self._evse(args), _time(args, "at")
         proof = await self._proof(at)

@@ -19,11 +19,13 @@ from sqlite_utils import Migrations
 
 from controller import migrations, recovery
 from controller.ballast import Ballast
+from controller.histogram import Histogram
 from controller.migrations import Damaged, DiskAway, LedgerError, explain, is_damage, is_fault
 
 log = logging.getLogger(__name__)
 
 RETRY_S = (0.1, 5.0)  # first and longest pause between attempts on a disk that refuses
+COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 MEND_S = 3600.0  # a file that breaks again sooner is left alone: the disk is at fault
 
 T = TypeVar("T")
@@ -71,10 +73,16 @@ class Lane:
     mended: str | None = None  # what was done about it
     away: bool = False  # no file since the start
     returned: bool = False  # and now there would be one
+    took_s: float = 0.0  # the newest commit
+    commits: Histogram = field(default_factory=lambda: Histogram(COMMIT_S))
 
     def open(self) -> None:
         """A damaged file is replaced. Raises LedgerError."""
         # Only the file that matters is checked: reading a week of samples from an SD card would delay the start.
+        try:
+            self.mended = recovery.finish(self.path)
+        except OSError as error:
+            raise DiskAway(f"{self.path}: {error.strerror}") from None
         try:
             self.db = migrations.open_file(self.path, self.migrations, self.synchronous, check=self.keeps)
         except Damaged as error:
@@ -126,8 +134,10 @@ class Lane:
         """Writes the batch in one transaction; returns the jobs that are answered now (stored or given up)."""
         answered: list[Job] = []
         while self.batch:
+            began_s = time.monotonic()
             try:
                 self._transact(self.batch)
+                self.took_s = time.monotonic() - began_s
             except _Rejected as rejected:
                 log.error("%s: an entry cannot be stored: %s", self.name, rejected)
                 rejected.job.error = LedgerError(f"{self.name}: cannot be stored: {rejected}")
@@ -151,6 +161,7 @@ class Lane:
     def _transact(self, batch: list[Job]) -> None:
         if self.db is None:
             raise sqlite3.OperationalError(self.trouble or "not open")
+        began_s = time.monotonic()
         # IMMEDIATE, not sqlite-utils' atomic(): a deferred transaction that reads first can fail without waiting.
         self.db.execute("BEGIN IMMEDIATE")
         try:
@@ -161,6 +172,7 @@ class Lane:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise
+        self.commits.add(time.monotonic() - began_s)
 
     def read(self, job: Job) -> None:
         """Answers a read outside any transaction; it also works while the disk is full."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, assert_never
 
-from controller import alarm_store, roster_store
+from controller import alarm_store, roster_store, session_store
 from controller.chain import chain_hash
 from controller.core.commands import (
     AlarmSaved,
@@ -38,10 +38,12 @@ from controller.core.commands import (
     ScheduleRemoved,
     ScheduleSaved,
     SessionSaved,
+    SignedSaved,
     SocSaved,
     StationSaved,
     StaySaved,
     TokenForgotten,
+    TokenReplaced,
     TokenSaved,
 )
 from controller.core.events import AlarmRestored, HushRestored, InputRestored, PeakRestored, SocRestored
@@ -53,11 +55,11 @@ from controller.core.model import (
     Ordered,
     Schedule,
     StationId,
-    VehicleId,
 )
 from controller.core.roster import RosterEntry
 from controller.core.wire import from_plain, instant, to_plain
 from controller.migrations import LedgerError
+from controller.pseudonyms import GLOB
 from controller.storage import LEDGER, Storage
 
 __all__ = ["Ledger", "LedgerError", "Restored"]
@@ -69,11 +71,6 @@ CLOSED_KEPT = 500  # ended sessions a restart looks at: a station may repeat wha
 VERIFY_ROWS = 5_000  # audit rows checked at a time; writes go between
 
 T = TypeVar("T")
-
-_SESSION_COLUMNS = (
-    "id, evse, transaction_id, token, vehicle, started, ended, energy_wh, register_start_wh, register_wh, "
-    "stop_reason, marks, cost_micro, currency, counted"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +128,9 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> tuple[int, bool]:
             known = db.execute(
-                "SELECT id FROM transactions WHERE evse = ? AND token IS ? AND register_wh IS ? AND started = ?",
-                key,
+                "SELECT id FROM transactions WHERE evse = ? AND (token IS ? OR token GLOB ?) AND register_wh IS ?"
+                " AND started = ?",  # a token that was forgotten has become an alias (controller.pseudonyms)
+                (evse, key[1], GLOB, register_wh, key[3]),
             ).fetchone()
             if known is not None:
                 return known[0], True
@@ -159,21 +157,12 @@ class Ledger:
     async def sessions(
         self, since: datetime | None = None, until: datetime | None = None
     ) -> list[dict[str, Any]]:
-        """Sessions that ran between `since` and `until` (None: open end), oldest first, as JSON objects:
-        id, evse, transaction, token, vehicle, started, ended, energy_wh, register_start_wh, register_wh,
-        stop_reason, marks, cost (in `currency`), counted. Times are ISO 8601 UTC, unknown is None. Raises
-        LedgerError."""
+        """Sessions that ran between `since` and `until` (None: open end), oldest first, as JSON objects
+        (session_store.document). Times are ISO 8601 UTC, unknown is None. Raises LedgerError."""
         first, last = "" if since is None else _time(since), "~" if until is None else _time(until)
-
-        def work(db: sqlite3.Connection) -> list[dict[str, Any]]:
-            rows = db.execute(
-                f"SELECT {_SESSION_COLUMNS} FROM sessions"
-                " WHERE started < ? AND (ended IS NULL OR ended >= ?) ORDER BY started, id",
-                (last, first),
-            )
-            return [session_document(_session(row)) for row in rows]
-
-        return await self._storage.read(LEDGER, work)
+        return await self._storage.read(
+            LEDGER, lambda db: session_store.lasting(db, session_store.Wanted(first, last))
+        )
 
     async def audit_tail(self, n: int) -> list[dict[str, Any]]:
         """The newest `n` audit rows, oldest first: id, at, by, what, subject, detail, hash. Raises LedgerError."""
@@ -202,26 +191,8 @@ class Ledger:
 
 def _store(db: sqlite3.Connection, entry: Entry) -> None:
     match entry:
-        case SessionSaved():
-            _put(
-                db,
-                "sessions",
-                id=entry.id,
-                evse=entry.evse,
-                transaction_id=entry.transaction,
-                token=entry.token,
-                vehicle=entry.vehicle,
-                started=_time(entry.started),
-                ended=None if entry.ended is None else _time(entry.ended),
-                energy_wh=entry.energy_wh,
-                register_start_wh=entry.register_start_wh,
-                register_wh=entry.register_wh,
-                stop_reason=entry.stop_reason,
-                marks=json.dumps(entry.marks),
-                cost_micro=entry.cost_micro,
-                currency=entry.currency,
-                counted=None if entry.counted is None else _time(entry.counted),
-            )
+        case SessionSaved() | RecordSaved() | SignedSaved() | TokenReplaced():
+            session_store.store(db, entry)
         case CeilingSaved(evse, limit_ma):
             _put(db, "ceilings", evse=evse, limit_ma=limit_ma)
         case FallbackSaved(evse, stored_ma):
@@ -236,20 +207,6 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
             alarm_store.store(db, entry)
         case Audited():
             _chain(db, entry)
-        case RecordSaved():
-            _put(
-                db,
-                "records",
-                record=entry.record,
-                evse=entry.evse,
-                session=entry.session,
-                started=_time(entry.started),
-                ended=None if entry.ended is None else _time(entry.ended),
-                energy_wh=entry.energy_wh,
-                gap_wh=entry.gap_wh,
-                register_start_wh=entry.register_start_wh,
-                register_end_wh=entry.register_end_wh,
-            )
         case TokenSaved(token, version):
             _put(db, "tokens", id=token.id.casefold(), document=_document(token))
             _put(db, "meta", name="tokens", value=version)
@@ -336,13 +293,22 @@ class _Piece:
     broken: str | None
 
 
+def audit_cut(db: sqlite3.Connection) -> tuple[int, str]:
+    """The last row that was forgotten because of its age (controller.retention), and its hash. A copy of an older version
+    knows of none."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_cut'").fetchone() is None:
+        return 0, ""
+    id, hash = db.execute("SELECT id, hash FROM audit_cut").fetchone() or (0, "")
+    return id, hash
+
+
 def _chain_check(last: int, previous: str) -> Callable[[sqlite3.Connection], _Piece]:
     """Checks the next VERIFY_ROWS rows after row `last`, whose hash is `previous`."""
 
     def work(db: sqlite3.Connection) -> _Piece:
-        at, hash = last, previous
+        at, hash = (last, previous) if last else audit_cut(db)
         rows = db.execute(
-            f"SELECT {_AUDIT_COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?", (last, VERIFY_ROWS)
+            f"SELECT {_AUDIT_COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?", (at, VERIFY_ROWS)
         ).fetchall()
         for *row, stored in rows:
             if row[0] != at + 1:
@@ -353,8 +319,8 @@ def _chain_check(last: int, previous: str) -> Callable[[sqlite3.Connection], _Pi
             at = row[0]
         if not rows:
             given = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone() or (0,)
-            if given[0] != last:
-                return _Piece(at, hash, f"audit rows {last + 1} to {given[0]} are missing")
+            if given[0] != at:
+                return _Piece(at, hash, f"audit rows {at + 1} to {given[0]} are missing")
         return _Piece(at, hash, None)
 
     return work
@@ -363,42 +329,8 @@ def _chain_check(last: int, previous: str) -> Callable[[sqlite3.Connection], _Pi
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def _session(row: Sequence[Any]) -> SessionSaved:
-    id, evse, transaction, token, vehicle, started, ended, energy, start, register, reason, marks, *cost = row
-    cost_micro, currency, counted = cost
-    return SessionSaved(
-        id=id,
-        evse=EvseId(evse),
-        transaction=transaction,
-        token=token,
-        vehicle=None if vehicle is None else VehicleId(vehicle),
-        started=instant(started),
-        ended=None if ended is None else instant(ended),
-        energy_wh=energy,
-        register_start_wh=start,
-        register_wh=register,
-        stop_reason=reason,
-        marks=tuple(json.loads(marks)),
-        cost_micro=cost_micro,
-        currency=currency,
-        counted=None if counted is None else instant(counted),
-    )
-
-
-def session_document(session: SessionSaved) -> dict[str, Any]:
-    """As JSON: with the cost in the currency itself."""
-    document = to_plain(session)
-    micro = document.pop("cost_micro")
-    return {**document, "cost": None if micro is None else micro / 1e6}
-
-
 def _read_restored(db: sqlite3.Connection) -> Restored:
     boot = db.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or (0,)
-    sessions = db.execute(f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE ended IS NULL ORDER BY started, id")
-    closed = db.execute(
-        f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE ended IS NOT NULL ORDER BY started DESC, id DESC LIMIT ?",
-        (CLOSED_KEPT,),
-    )
     # in the order they were set
     schedules = db.execute("SELECT evse, document FROM schedules ORDER BY evse, rowid")
     departures = db.execute("SELECT target, document FROM departures ORDER BY target")
@@ -414,8 +346,8 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
         boot=boot[0] + 1,
         ceilings={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM ceilings")},
         fallbacks={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM fallbacks")},
-        sessions=tuple(_session(row) for row in sessions),
-        closed=tuple(_session(row) for row in reversed(closed.fetchall())),
+        sessions=session_store.running(db),
+        closed=session_store.closed(db, CLOSED_KEPT),
         schedules=tuple((EvseId(evse), schedule) for evse, schedule in _documents(Schedule, schedules)),
         departures=tuple(departure for _, departure in _documents(Departure, departures)),
         tokens=tuple(token for _, token in _documents(IdToken, tokens)),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controller.alarm_store import text_of
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text, _time, _whole
 from controller.core.snapshot import OrderView
@@ -51,6 +52,7 @@ class LogCalls:
         self._storage = storage
         self.table: Mapping[str, tuple[bool, Call]] = {"log": (False, self._log)}
 
+    @takes("since after last")
     async def _log(self, args: Args, peer: Peer) -> Any:
         """`lines`, oldest first: from `since` on, behind the line `after` of that time, a page of them, `more` if others
         follow; without `since` the last `last` ones."""

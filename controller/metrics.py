@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import os
 import resource
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from controller.core.model import EvseId
 from controller.core.snapshot import CircuitView, EvseView, MeterView, Snapshot
+from controller.histogram import Histogram
 
 PHASES = ("L1", "L2", "L3")
 STATES = ("auto", "degraded", "failsafe", "starting")
 CHANNEL_STATES = ("ok", "degraded", "down", "off")
 STEP_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -30,31 +31,6 @@ Labels = tuple[tuple[str, str], ...]
 class Sample(NamedTuple):
     labels: Labels
     value: float | int | None  # None: unknown
-
-
-class Histogram:
-    """Counts of durations below fixed bounds."""
-
-    def __init__(self, bounds_s: tuple[float, ...]) -> None:
-        self._bounds_s = bounds_s
-        self._counts = [0] * (len(bounds_s) + 1)
-        self._sum_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        self._counts[bisect_left(self._bounds_s, seconds)] += 1
-        self._sum_s += seconds
-
-    def lines(self, name: str, text: str) -> Iterator[str]:
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} histogram"
-        below = 0
-        for bound_s, count in zip(self._bounds_s, self._counts, strict=False):
-            below += count
-            yield f'{name}_bucket{{le="{bound_s:g}"}} {below}'
-        total = below + self._counts[-1]
-        yield f'{name}_bucket{{le="+Inf"}} {total}'
-        yield f"{name}_sum {self._sum_s:.6f}"
-        yield f"{name}_count {total}"
 
 
 class Delivered:
@@ -84,13 +60,17 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What the process knows of itself. ledger_silence_s: since the storage thread last came round."""
+    """What the process knows of itself. ledger_silence_s: since the storage thread last came round. queues: commands that
+    wait, by channel. calls: by the OCPP action that was answered. commits: by file."""
 
     version: str
     clock_trusted: bool
     ledger_silence_s: float
     ledger_full: bool
     quirks: Mapping[str, int]  # by station
+    queues: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, Histogram] = field(default_factory=dict)
+    commits: Mapping[str, Histogram] = field(default_factory=dict)
 
 
 def page(snapshot: Snapshot, delivered: Delivered, inside: Inside, step: Histogram, lag: Histogram) -> str:
@@ -102,9 +82,17 @@ def page(snapshot: Snapshot, delivered: Delivered, inside: Inside, step: Histogr
         *_meters(snapshot.meters),
         *_around(snapshot),
         *_process(inside),
-        *step.lines("depot_control_cycle_seconds", "Time one decision took."),
-        *lag.lines("depot_event_loop_lag_seconds", "How late a timer of one second fired."),
-    ]
+        *_histograms("depot_control_cycle_seconds", "Time one decision took.", {(): step}),
+        *_histograms("depot_event_loop_lag_seconds", "How late a timer of one second fired.", {(): lag}),
+        *_histograms(
+            "depot_ocpp_call_seconds", "Until a station answered a call.",
+            {(("action", action),): found for action, found in sorted(inside.calls.items())},
+        ),
+        *_histograms(
+            "depot_db_commit_seconds", "Time one transaction took, commit included.",
+            {(("file", name),): found for name, found in inside.commits.items()},
+        ),
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -112,6 +100,16 @@ def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> list[
     """Nothing at all while nothing of it is known."""
     lines = [f"{name}{_shown(each.labels)} {each.value:.10g}" for each in samples if each.value is not None]
     return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *lines] if lines else []
+
+
+def _histograms(name: str, text: str, found: Mapping[Labels, Histogram]) -> list[str]:
+    """Nothing at all while there is none."""
+    lines = []
+    for labels, each in found.items():
+        for bound, count in each.below():
+            lines.append(f"{name}_bucket{_shown((*labels, ('le', bound)))} {count}")
+        lines += [f"{name}_sum{_shown(labels)} {each.sum_s:.6f}", f"{name}_count{_shown(labels)} {count}"]
+    return [f"# HELP {name} {text}", f"# TYPE {name} histogram", *lines] if lines else []
 
 
 def _shown(labels: Labels) -> str:
@@ -254,11 +252,13 @@ def _around(snapshot: Snapshot) -> list[str]:
 def _process(inside: Inside) -> list[str]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     quirks = (Sample((("station", station),), count) for station, count in inside.quirks.items())
+    queues = (Sample((("channel", channel),), count) for channel, count in inside.queues.items())
     with open("/proc/self/statm", "rb") as statm:
         resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     cpu_s = round(used.ru_utime + used.ru_stime, 3)
     return [
         *_family("depot_ocpp_quirk_total", "counter", "Oddities of a station that were repaired.", quirks),
+        *_family("depot_cloud_queue", "gauge", "Commands that wait to leave for a platform.", queues),
         *_family(
             "depot_ledger_silence_seconds", "gauge", "Since the storage thread last came round.",
             [Sample((), round(inside.ledger_silence_s, 3))],

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 
 from controller.core.proof import Proof
-from controller.metrics import LAG_S, STEP_S, Delivered, Histogram, Inside, page
+from controller.histogram import Histogram
+from controller.metrics import CALL_S, LAG_S, STEP_S, Delivered, Inside, page
 from controller.runtime import Runtime
 from controller.storage import Storage
-from drivers.errors import Misconfigured
+from drivers.errors import Misconfigured, deaf
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ Answer = tuple[int, str]
 
 
 class MetricsDoor:
-    """`run` serves until cancelled. `quirks`: what was repaired, by station."""
+    """`run` serves until cancelled. `quirks`: what was repaired, by station. `queues`: what waits, by channel."""
 
     def __init__(
         self,
@@ -40,15 +41,18 @@ class MetricsDoor:
         runtime: Runtime,
         storage: Storage,
         quirks: Callable[[], Mapping[str, int]],
+        queues: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.port = 0  # once it listens
         self._address = address
         self._runtime = runtime
         self._storage = storage
         self._quirks = quirks
+        self._queues = queues
         self._delivered = Delivered()
         self._step = Histogram(STEP_S)
         self._lag = Histogram(LAG_S)
+        self._calls: dict[str, Histogram] = {}
         self._decided_s: float | None = None
         self._page: tuple[float, str] | None = None  # when it was made
         self._version = metadata.version("depot-controller")
@@ -61,14 +65,20 @@ class MetricsDoor:
         if (snapshot := self._runtime.snapshot) is not None:
             self._delivered.observe(snapshot)
 
+    def answered(self, action: str, seconds: float) -> None:
+        """A station has answered one of our calls; there are no more kinds of them than OCPP knows."""
+        if (found := self._calls.get(action)) is None:
+            found = self._calls[action] = Histogram(CALL_S)
+        found.add(seconds)
+
     async def run(self) -> None:
         """Raises Misconfigured when the port cannot be had."""
         host, port = self._address
         try:
             server = await asyncio.start_server(self._serve, host, port, limit=REQUEST_BYTES)
         except OSError as error:
-            reason = error.strerror or error
-            raise Misconfigured(f"metrics cannot listen on {host}:{port}: {reason}") from None
+            why = deaf(error, "[metrics] listen")
+            raise Misconfigured(f"metrics cannot listen on {host}:{port}: {why}") from None
         self.port = server.sockets[0].getsockname()[1]
         log.info("metrics on %s, port %d", host, self.port)
         self._runtime.witnesses.append(self.observe)
@@ -142,6 +152,9 @@ class MetricsDoor:
         now = self._runtime.clock.now()
         if self._page is None or now.mono_s - self._page[0] >= TICK_S:
             silence_s, full = self._storage.alive_s, self._storage.full
-            inside = Inside(self._version, now.utc_trusted, silence_s, full, self._quirks())
+            inside = Inside(
+                self._version, now.utc_trusted, silence_s, full, self._quirks(), self._queues(), self._calls,
+                self._storage.commits,
+            )  # fmt: skip
             self._page = (now.mono_s, page(snapshot, self._delivered, inside, self._step, self._lag))
         return 200, self._page[1]

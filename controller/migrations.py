@@ -170,6 +170,41 @@ def alarm_lives(db: Database) -> None:
     db.conn.execute("CREATE INDEX alarms_open ON alarms (since) WHERE NOT over")
 
 
+@ledger()
+def session_revisions(db: Database) -> None:
+    """A number that grows with each change of a session, for exports that go on where they were; and the charger's records
+    by their session."""
+    db.conn.execute("ALTER TABLE sessions ADD COLUMN revision INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute("UPDATE sessions SET revision = rowid")
+    db.conn.execute("CREATE INDEX sessions_by_revision ON sessions (revision)")
+    db.conn.execute("CREATE INDEX records_by_session ON records (session)")
+
+
+@ledger()
+def signed_values(db: Database) -> None:
+    """Meter values with their signatures, as they came; `id` is a hash of the rest, so that what is repeated counts once."""
+    db.conn.execute(
+        """CREATE TABLE signed_values (
+            id TEXT PRIMARY KEY, station TEXT NOT NULL, transaction_id TEXT NOT NULL, at TEXT NOT NULL,
+            context TEXT NOT NULL, text TEXT NOT NULL, received TEXT NOT NULL) STRICT, WITHOUT ROWID"""
+    )
+    db.conn.execute("CREATE INDEX signed_by_transaction ON signed_values (station, transaction_id)")
+
+
+@ledger()
+def audit_cuts(db: Database) -> None:
+    """Where the audit begins, once its oldest rows have been forgotten."""
+    db.conn.execute("CREATE TABLE audit_cut (id INTEGER NOT NULL, hash TEXT NOT NULL) STRICT")
+
+
+@ledger()
+def number_of_the_books(db: Database) -> None:
+    """A random number that tells these books from those of every other depot, wherever their copies are put back."""
+    db.conn.execute(
+        "INSERT OR IGNORE INTO meta (name, value) VALUES ('books', random() & 9223372036854775807)"
+    )
+
+
 @telemetry()
 def first_telemetry(db: Database) -> None:
     """One wide row per point and sample, clustered by time: rows arrive and expire in key order, no other index."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.config import Config
 from controller.config.types import OcppStation
@@ -35,6 +36,7 @@ class OnboardCalls:
         self._doors = doors
         self.table: Mapping[str, tuple[bool, Call]] = {"onboarding": (False, self._onboarding)}
 
+    @takes()
     async def _onboarding(self, args: Args, peer: Peer) -> Any:
         """`plain` and `tls`: host and port as the config says; None where there is none."""
         config, ocpp = self._config, self._config.ocpp

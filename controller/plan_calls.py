@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer
 from controller.core.foresight import best_remedy
-from controller.core.model import SITE, Plan, Remedy, Wish
+from controller.core.model import SITE, EvseId, Plan, Remedy, Wish
 from controller.core.planning import PlanRequest, Present, Price, Step
 from controller.core.wire import instant_text
 from controller.outlook import Outlook
@@ -28,18 +29,36 @@ class PlanCalls:
         self._outlook = outlook
         self.table: Mapping[str, tuple[bool, Call]] = {"plan": (False, self._plan)}
 
+    @takes()
     async def _plan(self, args: Args, peer: Peer) -> Any:
-        depot, newest = self._runtime.depot, self._runtime.planning.newest
-        document: dict[str, Any] = {
+        newest = self._runtime.planning.newest
+        document = self.frame()
+        if newest is None:
+            return document | {"made": None, "by": None, "why": "no plan has been made yet", "evses": []}
+        request, plan = newest
+        document |= plan_document(request, plan) | self._forecast()
+        for each in document["evses"]:
+            each |= self._stored(each["evse"])
+        return document
+
+    def _stored(self, evse: EvseId) -> dict[str, Any]:
+        """Until when the station itself would follow the plan, and what keeps it from having one."""
+        standbys = self._runtime.depot.standbys
+        until = standbys.until(evse)
+        return {
+            "stored_until": None if until is None else instant_text(until),
+            "not_stored": standbys.trouble(evse) or None,
+        }
+
+    def frame(self) -> dict[str, Any]:
+        """What every document about a plan begins with."""
+        depot = self._runtime.depot
+        return {
             "version": 1,
             "timezone": depot.site.timezone,
             "currency": None if depot.tariff is None else depot.tariff.currency,
             "now": instant_text(self._runtime.clock.now().utc.replace(microsecond=0)),
         }
-        if newest is None:
-            return document | {"made": None, "by": None, "why": "no plan has been made yet", "evses": []}
-        request, plan = newest
-        return document | plan_document(request, plan) | self._forecast()
 
     def _forecast(self) -> dict[str, Any]:
         """How far forecasts were off of late; null without experience."""

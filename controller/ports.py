@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from controller.core.commands import Command, SetBattery
 from controller.core.events import Event
+from controller.core.frames import Trace
 from controller.core.model import Moment, Verdict
 
 
@@ -67,3 +69,10 @@ class Charger(Driver, Protocol):
     """
 
     def send(self, command: Command) -> None: ...
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A driver that keeps the last messages of its wires for people: bounded, without secrets, id tokens masked."""
+
+    def traces(self) -> Iterable[Trace]: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text, _whole, departure_of, evse_of
 from controller.core.events import (
@@ -40,6 +41,7 @@ class PreviewCalls:
     def _see(self, proof: Proof) -> None:
         self._newest = proof
 
+    @takes("order evse token limit_ma energy_wh soc duration_s target at")
     async def _preview(self, args: Args, peer: Peer) -> Any:
         name = args.get("order")
         if name not in ORDERS:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text, _whole
 from controller.core.model import Evse, StationId, number_of
@@ -65,6 +66,7 @@ class ProofCalls:
         finally:
             await self._end("the controller stops")
 
+    @takes("station evse skip quick dry")
     async def _qualify(self, args: Args, peer: Peer) -> Any:
         """Begins a proof; with `dry` only says what it would do and how long that takes."""
         evse = self._evse(args)
@@ -121,6 +123,7 @@ class ProofCalls:
             run.patience.cancel()
         run.patience = asyncio.get_running_loop().call_later(LOST_S, lost)
 
+    @takes("run seen")
     async def _follow(self, args: Args, peer: Peer) -> Any:
         """What is new after the first `seen` lines, waiting a moment for it."""
         run, seen = self._of(args), _whole(args, "seen") or 0
@@ -145,11 +148,13 @@ class ProofCalls:
             "outcome": _outcome(run) if _is_over(run) else None,
         }
 
+    @takes("run")
     async def _stop(self, args: Args, peer: Peer) -> Any:
         run = self._of(args)
         await self._end(f"ended by {peer.name}")
         return {"outcome": _outcome(run)}
 
+    @takes()
     async def _qualifications(self, args: Args, peer: Peer) -> Any:
         """Every station: the firmware it runs, whether that is proven, and what each proof found, newest first."""
         depot = self._runtime.depot

@@ -36,6 +36,7 @@ ACCEPT_S = 90.0  # raises wait for their gap, for a quiet half minute and for ro
 SAMPLE_S = 70.0  # the slowest stations send one a minute
 ROOM_S = 90.0  # others are lowered and follow
 STORE_S = 60.0
+DROP_S = 90.0
 _SAMPLES = 2_000  # of one proof, at one a second
 
 
@@ -195,8 +196,14 @@ class Scene:
         raise Hindered(f"the vehicle takes {amps(drawn_ma)} of {amps(limit_ma)}: use one that takes more")
 
     async def hold(self, seconds: float) -> None:
-        """No limit goes out for so long; renew for longer than ten minutes."""
+        """No limit goes out for so long; renew for longer than ten minutes. Raises Hindered when the station may still
+        have a plan for when we are gone: that would be seen, not its fallback."""
         await self._runtime.report(RenewalHeld(self._by, self.evse.id, self.now_s + seconds))
+        standbys = self._runtime.depot.standbys
+        if seconds <= 0 or not standbys.holds(self.evse.id):
+            return
+        if await self.until(lambda: not standbys.holds(self.evse.id), DROP_S) is None:
+            raise Hindered("the plan it holds for when we are gone could not be taken out of it")
 
     async def reserve(self) -> None:
         """From now on its promise does not count: the depot keeps room for its maximum. Raises Hindered without room."""

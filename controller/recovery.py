@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 BACKUPS = "backups"
 PATTERN = "depot-*.db"
 KEPT_ASIDE = 3  # damaged or replaced files; the oldest go
+ENDS = ("-wal", "-shm", "")  # a file of SQLite and what stands beside it, itself last
+_READY = "successor-"
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 _BOOT_LEAP, _NUMBER_LEAP = 1_000, 100_000  # more starts and transactions than any backup is old
 _CHAINS = {"audit": "SELECT 0, ''", "egress": "SELECT id, hash FROM egress_cut"}  # where an empty one begins
@@ -55,24 +57,62 @@ def verified(path: Path) -> str | None:
 def put_aside(path: Path, why: str, at: datetime) -> Path:
     """Renames the file with what SQLite keeps beside it; returns its new name."""
     aside = path.with_name(f"{path.name}.{why}-{stamp(at)}")
-    for end in ("-wal", "-shm", ""):
+    for end in ENDS:
         with suppress(FileNotFoundError):
             Path(f"{path}{end}").rename(f"{aside}{end}")
     kept = sorted(each for each in path.parent.glob(f"{path.name}.{why}-*Z") if each != aside)
     for old in kept[: 1 - KEPT_ASIDE]:
-        for end in ("", "-wal", "-shm"):
+        for end in ENDS:
             Path(f"{old}{end}").unlink(missing_ok=True)
     return aside
 
 
-def put_in_place(copy: Path, path: Path) -> None:
-    """A copy of the copy becomes the file, whole or not at all."""
+def take(copy: Path | None, path: Path) -> Path:
+    """Where the successor of `path` is made: a copy of the copy, or nothing yet; what an attempt before left there goes."""
     fresh = path.with_name(f"{path.name}.new")
-    shutil.copyfile(copy, fresh)
-    fresh.chmod(0o600)
+    for end in ENDS:
+        Path(f"{fresh}{end}").unlink(missing_ok=True)
+    if copy is not None:
+        shutil.copyfile(copy, fresh)
+        fresh.chmod(0o600)
+        if os.geteuid() == 0:  # a person restores; the service that opens it is somebody else
+            owner = path.parent.stat()
+            os.chown(fresh, owner.st_uid, owner.st_gid)
+    return fresh
+
+
+def swap(path: Path, fresh: Path, why: str, at: datetime) -> Path:
+    """`fresh`, finished and closed, becomes the file; what stood there keeps its content under the name that is returned.
+
+    Whenever this is cut off, `finish` ends it: from the moment `fresh` has its name as successor there is one way only.
+    """
+    ready = path.with_name(f"{path.name}.{_READY}{why}")
+    os.utime(fresh, (at.timestamp(), at.timestamp()))
     sync(fresh)
-    fresh.rename(path)
+    fresh.rename(ready)
     sync(path.parent)
+    return _swapped(path, ready, why)
+
+
+def finish(path: Path) -> str | None:
+    """Ends an exchange that was cut off; a line on it. None if there was none. Raises OSError."""
+    for ready in path.parent.glob(f"{path.name}.{_READY}*"):
+        why = ready.name.rpartition(_READY)[2]
+        aside = _swapped(path, ready, why)
+        text = (
+            f"{path.name} was {why}: its successor took its place at this start; it is kept as {aside.name}"
+        )
+        log.error("%s", text)
+        return text
+    return None
+
+
+def _swapped(path: Path, ready: Path, why: str) -> Path:
+    """Named by the successor's own time, so that what is repeated finds the same name."""
+    aside = put_aside(path, why, datetime.fromtimestamp(ready.stat().st_mtime, UTC))
+    ready.rename(path)
+    sync(path.parent)
+    return aside
 
 
 def sync(path: Path) -> None:
@@ -84,23 +124,23 @@ def sync(path: Path) -> None:
 
 
 def recover(path: Path, at: datetime) -> tuple[sqlite3.Connection, str]:
-    """Replaces the damaged file; returns the open new one and a line on what was done. Raises LedgerError, OSError."""
-    damaged = put_aside(path, "damaged", at)
+    """Replaces the damaged file; returns the open new one and a line on what was done. Raises LedgerError, OSError.
+
+    The successor is whole before the damaged file moves: cut off at any moment, a start finds one or the other.
+    """
     source = next((copy for copy in backups(path.parent) if verified(copy) is None), None)
-    if source is not None:
-        put_in_place(source, path)
-    db = migrations.open_file(path, migrations.ledger, "FULL", check=False)
-    try:
-        rows, whole = salvage(db, damaged)
+    fresh = take(source, path)
+    db = migrations.open_file(fresh, migrations.ledger, "FULL", check=False)
+    with closing(db):
+        rows, whole = salvage(db, path)
         leap(db, at)
-    except BaseException:
-        db.close()
-        raise
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damaged = swap(path, fresh, "damaged", at)
     begun = "started empty" if source is None else f"restored from {source.name}"
     read = f"{rows} rows read from the damaged file" + ("" if whole else ", not all of them")
     text = f"{path.name} was damaged: {begun}, {read}; it is kept as {damaged.name}"
     log.error("%s", text)
-    return db, text
+    return migrations.open_file(path, migrations.ledger, "FULL", check=False), text
 
 
 def leap(db: sqlite3.Connection, at: datetime) -> None:

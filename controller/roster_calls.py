@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal
 from controller.core.charge_told import STORED_PCT
@@ -43,6 +44,7 @@ class RosterCalls:
             "soc": (True, self._soc),
         }
 
+    @takes("skip")
     async def _list(self, args: Args, peer: Peer) -> Any:
         """What is to come, in order of departure: `turns`, a page of them from number `skip` on."""
         skip = args.get("skip", 0)
@@ -55,6 +57,7 @@ class RosterCalls:
         rows = [_document(turn, turn.vehicle in site.vehicles) for turn in turns[skip : skip + PAGE]]
         return {"turns": rows, "more": len(turns) > skip + PAGE, "entries": len(entries)}
 
+    @takes("file text upload piece last replace")
     async def _import(self, args: Args, peer: Peer) -> Any:
         """`text`: a piece of the file called `file`; pieces of one `upload` come in their order, numbered by `piece`;
         the one that is `last` has it read and stored."""
@@ -66,7 +69,7 @@ class RosterCalls:
             raise Refusal("bad-request", "piece is a whole number, last and replace are true or false")
         suffix = name[-4:].casefold()
         if suffix not in READERS or len(name) > 255:
-            raise Refusal("bad-roster", f"{name[:60]}: a roster is a .csv or an .ics file")
+            raise Refusal("bad-request", f"{name[:60]}: a roster is a .csv or an .ics file")
         whole = self._collected((peer.name, upload), piece, text)
         if not last:
             return {"pieces": piece + 1}
@@ -106,12 +109,14 @@ class RosterCalls:
             raise Refusal("bad-roster", f"a roster has {MOST_CHARACTERS // 1000} kB at most; split it")
         return "".join(pieces)
 
+    @takes()
     async def _clear(self, args: Args, peer: Peer) -> Any:
         async with self._one_at_a_time:
             gone = len(self._runtime.depot.agenda.entries)
             await self._report(RosterSet(peer.name, (), f"cleared, {gone} entries before"))
         return {"cleared": gone}
 
+    @takes("target soc")
     async def _soc(self, args: Args, peer: Peer) -> Any:
         target, soc = args.get("target"), args.get("soc")
         if not isinstance(target, str) or type(soc) is not int or not 0 <= soc <= 100:

@@ -22,25 +22,21 @@ from controller.core.events import (
     AlarmAcked,
     AlarmShelved,
     AlarmUnshelved,
-    CeilingRestored,
-    ClosedRestored,
     CommandRefused,
     CommandReplaced,
     DepartureSet,
     Event,
-    FallbackRestored,
-    FlexRestored,
-    OrderedRestored,
-    OrphanRestored,
-    QualificationRestored,
+    FlexEnded,
+    FlexWished,
+    MeterSigned,
     RecordReceived,
     RosterSet,
     ScheduleCleared,
     ScheduleSet,
     ServiceChanged,
-    SessionRestored,
     SocTold,
     StationQualified,
+    TokenErased,
     TokenRemoved,
     TokenSet,
     TokensRestored,
@@ -49,14 +45,15 @@ from controller.core.events import (
     TransactionStarted,
 )
 from controller.core.model import EvseId
-from controller.core.orphans import MATCHED, ORPHAN
 from controller.core.proof import Proof
 from controller.core.snapshot import Snapshot
+from controller.core.wishes import Wished
 from controller.ledger import Ledger, Restored
 from controller.notify import Notifier
 from controller.plan_loop import PlanLoop, Planner
 from controller.ports import BatteryOutput, Charger, Clock, Driver
 from controller.recorder import Recorder
+from controller.remembered import remembered
 from controller.storage import Storage
 from controller.telemetry import Telemetry
 from drivers.errors import Misconfigured
@@ -72,12 +69,12 @@ RAISE_KEEPS_S = (
 )
 PART_S = 4.0  # a stop waits so long for the stations: the ledger may need 5 s more, systemd expects 10
 RESTART_S = (1.0, 30.0)  # pause before a failed driver runs again: first, longest
-BY_LEDGER = "ledger"
 # whoever reports one of these is told "stored", and each may change the plan (alarms do not; a plan is cheap)
 RELIED_ON = (
     TransactionStarted,
     TransactionIdentified,
     TransactionEnded,
+    MeterSigned,
     RecordReceived,
     ScheduleSet,
     ScheduleCleared,
@@ -86,12 +83,16 @@ RELIED_ON = (
     SocTold,
     TokenSet,
     TokenRemoved,
+    TokenErased,
     StationQualified,
     AlarmAcked,
     AlarmShelved,
     AlarmUnshelved,
     ServiceChanged,
 )
+# acted on at once; who gave the order waits for the disk, but a broken one must not keep hands off the chargers
+ORDERS = Wished | FlexWished | FlexEnded
+ORDER_STORED_S = 3.0  # the alarm `books` says what is wrong then
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,9 @@ class Runtime:
             # with no entries too: a repeated message waits for what the first one caused
             await asyncio.shield(self._append(applied.entries))
         elif applied.entries:
-            self._append(applied.entries)
+            stored = self._append(applied.entries)
+            if isinstance(event, ORDERS):
+                await asyncio.wait({stored}, timeout=ORDER_STORED_S)
         return applied
 
     async def _numbered(self, event: Event) -> Event:
@@ -195,66 +198,9 @@ class Runtime:
 
     async def restore(self, known: Restored) -> None:
         """What the ledger remembers becomes facts, before anything else happens."""
-        for evse, limit_ma in known.fallbacks.items():
-            if limit_ma is not None:
-                await self._remember(FallbackRestored(evse, limit_ma))
         self._ceilings.update(known.ceilings)
-        for evse, ceiling_ma in known.ceilings.items():
-            await self._remember(CeilingRestored(evse, ceiling_ma))
-        for session in known.sessions:
-            await self._remember(
-                SessionRestored(
-                    session.id,
-                    session.evse,
-                    session.transaction,
-                    session.token,
-                    session.started,
-                    session.register_start_wh,
-                    session.register_wh,
-                    session.energy_wh,
-                    session.cost_micro,
-                    session.currency,
-                    session.counted,
-                )
-            )
-        for session in known.closed:
-            told = "stop-missing" not in session.marks
-            await self._remember(ClosedRestored(session.evse, session.transaction, told))
-            if ORPHAN in session.marks and MATCHED not in session.marks and session.ended is not None:
-                await self._remember(
-                    OrphanRestored(
-                        session.id,
-                        session.evse,
-                        session.transaction,
-                        session.token,
-                        session.started,
-                        session.ended,
-                        session.register_start_wh,
-                        session.register_wh,
-                        session.energy_wh,
-                        session.stop_reason,
-                        session.marks,
-                    )
-                )
-        for evse, schedule in known.schedules:
-            await self._remember(ScheduleSet(BY_LEDGER, evse, schedule))
-        for departure in known.departures:
-            await self._remember(DepartureSet(BY_LEDGER, departure))
-        for evse, ordered in known.ordered:
-            await self._remember(OrderedRestored(evse, ordered))
-        await self._remember(FlexRestored(known.flex))
-        if known.peak is not None:
-            await self._remember(known.peak)
-        for contact in known.inputs:
-            await self._remember(contact)
-        if known.roster:
-            await self._remember(RosterSet(BY_LEDGER, known.roster))
-        for charge in known.charges_told:
-            await self._remember(charge)
-        for alarm in known.alarms:
-            await self._remember(alarm)
-        for station, firmware, passed in known.qualifications:
-            await self._remember(QualificationRestored(station, firmware, passed))
+        for fact in remembered(known):
+            await self._remember(fact)
         # the vehicles of the config may have changed: what the book made of that is new
         self._append((await self._remember(TokensRestored(known.tokens, known.tokens_version))).entries)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal, _text
 from controller.core.events import UpgradeEnded, UpgradeWished
@@ -52,6 +53,7 @@ class StationCalls:
         }
         self._orders = 0
 
+    @takes()
     async def _stations(self, args: Args, peer: Peer) -> Any:
         """Every station of the config with what it last said of itself; unknown is None."""
 
@@ -74,6 +76,7 @@ class StationCalls:
             ],
         }
 
+    @takes("station")
     async def _history(self, args: Args, peer: Peer) -> Any:
         """`alarms` of the last seven days about this station, newest first, and since when each of its EVSEs has been
         in its present state (`states`), as far as the telemetry tells."""
@@ -89,6 +92,7 @@ class StationCalls:
         began = await self._read(TELEMETRY, lambda db: _began(db, states, now))
         return {"alarms": alarms, "states": began, "ways": [dict(way) for way in self._ways(station)]}
 
+    @takes("stations version url")
     async def _upgrade(self, args: Args, peer: Peer) -> Any:
         """A campaign; whether it may begin now is the depot's to say, and shows in the order."""
         named, version, url = args.get("stations"), _text(args, "version") or "", _text(args, "url")
@@ -111,6 +115,7 @@ class StationCalls:
         await self._runtime.report(UpgradeWished(order, peer.name, tuple(dict.fromkeys(named)), version, url))
         return {"order": order}
 
+    @takes()
     async def _stop_upgrades(self, args: Args, peer: Peer) -> Any:
         """`version` of the campaign that ends, None when there is none."""
         snapshot = self._runtime.snapshot or await self._runtime.next_snapshot(None)

@@ -22,11 +22,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from controller import migrations
 from controller.ballast import Ballast
+from controller.histogram import Histogram
 from controller.lane import RETRY_S, Job, Lane, T, Work
 from controller.migrations import DiskAway, LedgerError
 
@@ -36,6 +37,7 @@ LEDGER = "depot.db"
 TELEMETRY = "telemetry.db"
 
 CAPACITY = 10_000  # entries waiting; at 50 chargers several minutes of a dead disk
+SLOW_S = 2.0  # a good card needs milliseconds for a commit
 IDLE_S = 1.0  # an idle writer shows this often that it is alive
 DRAIN_S = 5.0  # close() gives a refusing disk this long; systemd gives all of us ten seconds
 
@@ -89,6 +91,16 @@ class Storage:
         return time.monotonic() - self._round_ended_s
 
     @property
+    def busy(self) -> bool:
+        """True while something queued has not been answered."""
+        return any(lane.held > 0 or lane.reads for lane in (self._ledger, self._telemetry))
+
+    @property
+    def slow(self) -> bool:
+        """True: depot.db takes its time, and whoever waits for a commit waits with it."""
+        return max(self.alive_s, self._ledger.took_s) > SLOW_S
+
+    @property
     def full(self) -> bool:
         """True: nothing more is taken for depot.db. Then nothing may be acknowledged to a station (it resends)."""
         return self._ledger.held >= self.capacity
@@ -112,6 +124,11 @@ class Storage:
     def returned(self) -> bool:
         """True: it could be opened now; only a new start reads what it holds."""
         return self._ledger.returned
+
+    @property
+    def commits(self) -> Mapping[str, Histogram]:
+        """How long transactions took, by file."""
+        return {lane.name: lane.commits for lane in (self._ledger, self._telemetry)}
 
     @property
     def mended(self) -> tuple[str, ...]:

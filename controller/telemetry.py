@@ -3,9 +3,10 @@
 Owns every statement on its sample tables. Takes snapshots, never touches the ledger, never makes anybody wait.
 Three tiers: every ten seconds for 7 days, means of the minute for 90 days, means of the quarter hour for ever. One wide
 integer row per EVSE, circuit and meter, clustered by time, no other index, one commit a minute: some 40 bytes a row and
-many times fewer bytes on the disk than a commit per row (field notes 3.4, peers C6). Old rows go once a quarter hour, so
-that pages are freed whole. In the minutes a row that says the same as the one before it is left out, but each quarter
-hour begins with one: a value holds until the next row of its quarter hour.
+many times fewer bytes on the disk than a commit per row (field notes 3.4, peers C6). Means are made and old rows go once
+a quarter hour, so that pages are written once and freed whole.
+A row that says the same as the one before it is left out, but each minute (in the means of minutes: each quarter hour)
+begins with one: a value holds until the next row of its minute, or quarter hour.
 Unknown is NULL. Clocks that jump back overwrite the rows of that second, minute and quarter hour.
 """
 
@@ -37,6 +38,7 @@ class Telemetry:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._rows: list[tuple[int, str, str, Row]] = []  # at_s, kind, name, values
+        self._said: dict[tuple[str, str], Row] = {}  # in this minute, newest
         self._sampled: datetime | None = None
         self._shedding = False
 
@@ -44,15 +46,22 @@ class Telemetry:
         """Takes the rows of this snapshot if the last ones are 10 s old (or the clock went back); returns at once."""
         if not _due(self._sampled, snapshot.time, SAMPLE_S):
             return
-        self._sampled = snapshot.time
+        before, self._sampled = self._sampled, snapshot.time
         if self._storage.behind != self._shedding:
             self._shedding = self._storage.behind
             log.warning(
                 "telemetry: %s", "dropped while the ledger is behind" if self._shedding else "recorded again"
             )
+        at_s = int(snapshot.time.timestamp())
+        minute_goes_on = (
+            before is not None
+            and before <= snapshot.time
+            and before.timestamp() // MINUTE_S == at_s // MINUTE_S
+        )
+        if self._shedding or not minute_goes_on:
+            self._said.clear()
         if self._shedding:
             return
-        at_s = int(snapshot.time.timestamp())
         if self._rows and self._rows[0][0] // MINUTE_S != at_s // MINUTE_S:
             self.flush()
         self._collect(snapshot, at_s)
@@ -65,11 +74,16 @@ class Telemetry:
 
     def _collect(self, snapshot: Snapshot, at_s: int) -> None:
         for evse in snapshot.evses:
-            self._rows.append((at_s, "evse", evse.id, _evse_row(evse)))
+            self._take(at_s, "evse", evse.id, _evse_row(evse))
         for circuit in snapshot.circuits:
-            self._rows.append((at_s, "circuit", circuit.id, _circuit_row(circuit)))
+            self._take(at_s, "circuit", circuit.id, _circuit_row(circuit))
         for meter in snapshot.meters:
-            self._rows.append((at_s, "meter", meter.id, _meter_row(meter)))
+            self._take(at_s, "meter", meter.id, _meter_row(meter))
+
+    def _take(self, at_s: int, kind: str, name: str, row: Row) -> None:
+        if self._said.get((kind, name)) != row:
+            self._said[kind, name] = row
+            self._rows.append((at_s, kind, name, row))
 
 
 def _due(last: datetime | None, now: datetime, every_s: float) -> bool:
@@ -112,17 +126,15 @@ def _write(db: sqlite3.Connection, rows: list[tuple[int, str, str, Row]]) -> Non
         if found:
             places = ", ".join("?" * len(found[0]))
             db.executemany(f"INSERT OR REPLACE INTO {kind}_samples VALUES ({places})", found)
-    minute_s = rows[0][0] // MINUTE_S * MINUTE_S
-    for kind in KINDS:
-        _minute(db, kind, minute_s)
+    now_s = rows[0][0]
     if (
         before is not None
-        and (quarter_s := before // QUARTER_S * QUARTER_S) != minute_s // QUARTER_S * QUARTER_S
+        and (quarter_s := before // QUARTER_S * QUARTER_S) != now_s // QUARTER_S * QUARTER_S
     ):
         for kind in KINDS:
-            _replace(db, f"{kind}_quarters", quarter_s, _means(db, kind, quarter_s, QUARTER_S))
+            _close(db, kind, quarter_s)
             for tier, keep in KEEP.items():
-                _expire(db, f"{kind}_{tier}", minute_s - int(keep.total_seconds()))
+                _expire(db, f"{kind}_{tier}", now_s // MINUTE_S * MINUTE_S - int(keep.total_seconds()))
 
 
 def _states(rows: list[tuple[int, str, str, Row]]) -> set[tuple[str, str]]:
@@ -139,7 +151,11 @@ def _points(db: sqlite3.Connection, wanted: set[tuple[str, str]]) -> dict[tuple[
 
 
 def _mean(*columns: str) -> str:
-    return ", ".join(f"CAST(round(avg({column})) AS INTEGER)" for column in columns)
+    """Each value counts for the time it held."""
+    return ", ".join(
+        f"CAST(round(sum({column} * held_s) * 1.0 / sum(iif({column} IS NULL, NULL, held_s))) AS INTEGER)"
+        for column in columns
+    )
 
 
 # SQLite takes plain columns from the row that the only max() found: the newest
@@ -154,30 +170,35 @@ _SUMMARY = {
 }
 
 
-def _means(db: sqlite3.Connection, kind: str, start_s: int, span_s: int) -> list[tuple[int | None, ...]]:
-    """By point, then its values."""
-    query = f"SELECT point, {_SUMMARY[kind]} FROM {kind}_samples WHERE at_s >= ? AND at_s < ? GROUP BY point"
-    return [row[:-1] for row in db.execute(query, (start_s, start_s + span_s))]
+def _means(db: sqlite3.Connection, kind: str, start_s: int, span_s: int) -> list[tuple[int, ...]]:
+    """Of each `span_s` of this quarter hour: when it begins, then by point its values."""
+    query = (
+        f"WITH held AS (SELECT *, min(lead(at_s, 1, at_s + {MINUTE_S}) OVER (PARTITION BY point ORDER BY at_s),"
+        f" (at_s / {MINUTE_S} + 1) * {MINUTE_S}) - at_s AS held_s"
+        f" FROM {kind}_samples WHERE at_s >= ? AND at_s < ?)"
+        f" SELECT at_s / {span_s} * {span_s} AS start_s, point, {_SUMMARY[kind]} FROM held"
+        " GROUP BY start_s, point ORDER BY start_s, point"
+    )
+    return [row[:-1] for row in db.execute(query, (start_s, start_s + QUARTER_S))]
 
 
-def _minute(db: sqlite3.Connection, kind: str, start_s: int) -> None:
-    """What this minute says that the ones before it in its quarter hour did not."""
-    said = {
-        row[1]: row[1:]
-        for row in db.execute(
-            f"SELECT * FROM {kind}_minutes WHERE at_s >= ? AND at_s < ? ORDER BY at_s",
-            (start_s // QUARTER_S * QUARTER_S, start_s),
-        )
-    }
-    news = [row for row in _means(db, kind, start_s, MINUTE_S) if said.get(row[0]) != row]
-    _replace(db, f"{kind}_minutes", start_s, news)
+def _close(db: sqlite3.Connection, kind: str, quarter_s: int) -> None:
+    """The means of a quarter hour that is over, and of its minutes those that say something new."""
+    _replace(db, f"{kind}_quarters", quarter_s, _means(db, kind, quarter_s, QUARTER_S))
+    said: dict[int, tuple[int, ...]] = {}
+    news = []
+    for row in _means(db, kind, quarter_s, MINUTE_S):
+        if said.get(row[1]) != row[1:]:
+            said[row[1]] = row[1:]
+            news.append(row)
+    _replace(db, f"{kind}_minutes", quarter_s, news)
 
 
-def _replace(db: sqlite3.Connection, table: str, at_s: int, rows: list[tuple[int | None, ...]]) -> None:
-    db.execute(f"DELETE FROM {table} WHERE at_s = ?", (at_s,))
+def _replace(db: sqlite3.Connection, table: str, quarter_s: int, rows: list[tuple[int, ...]]) -> None:
+    db.execute(f"DELETE FROM {table} WHERE at_s >= ? AND at_s < ?", (quarter_s, quarter_s + QUARTER_S))
     if rows:
         places = ", ".join("?" * len(rows[0]))
-        db.executemany(f"INSERT INTO {table} VALUES ({at_s}, {places})", rows)
+        db.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
 
 
 def _expire(db: sqlite3.Connection, table: str, oldest_s: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controller.calls import takes
 from controller.channel_calls import Call
 from controller.console import Args, Peer, Refusal
 from controller.core.events import TokenRemoved, TokenSet
@@ -35,6 +36,7 @@ class TokenCalls:
             "token-remove": (True, self._remove),
         }
 
+    @takes()
     async def _tokens(self, args: Args, peer: Peer) -> Any:
         depot = self._runtime.depot
         return {
@@ -57,6 +59,7 @@ class TokenCalls:
             ],
         }
 
+    @takes("tokens")
     async def _set(self, args: Args, peer: Peer) -> Any:
         """`tokens`: a list of objects with `token` and what is known of it; what is left out stays as it is."""
         given = args.get("tokens")
@@ -67,6 +70,7 @@ class TokenCalls:
             await self._report(TokenSet(peer.name, token))
         return {"stored": len(tokens), "version": self._runtime.depot.tokens.version}
 
+    @takes("token")
     async def _remove(self, args: Args, peer: Peer) -> Any:
         name = args.get("token")
         known = self._runtime.depot.tokens.find(name) if isinstance(name, str) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class DriverError(Exception):
     """Base: `str(error)` is one line for people that says what and where."""
@@ -31,3 +33,17 @@ class Misconfigured(DriverError):
     """Our own settings do not fit the peer. A person must act."""
 
     kind = "misconfigured"
+
+
+class WrongUse(Misconfigured):
+    """What was typed is wrong by itself, whatever the peer and the settings are."""
+
+
+def deaf(error: OSError, key: str) -> str:
+    """Why an address cannot be listened on, and what to do. `key`: where the config names it."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{reason}; is another depot running? Stop what has it (`ss -ltnp` tells), or set another {key}"
+        )
+    return f"{reason}; set another {key}"

@@ -25,6 +25,7 @@ from textual.theme import Theme
 from controller.core.model import EvseId
 from ui import palette
 from ui.client import CallRefused, Client, Disconnected, NotReachable, Source
+from ui.errands import Errands
 from ui.format import Glyphs, glyphs_for
 from ui.history import History
 from ui.lines import Tone
@@ -108,9 +109,10 @@ class DepotApp(App[None]):
         self.theme = "depot"
         self.read_only = read_only
         self.locked = False
-        self.viewer = False  # the controller said that this user may look but not act
+        self.may_not: str | None = None  # why this user may look but not act, as the controller says
         self.picture = Picture()
         self.history = History()
+        self.errands = Errands()
         self.selected: EvseId | None = None
         self.source = source
         self.helped: DepotScreen | None = None  # whose keys the help screen tells
@@ -134,7 +136,7 @@ class DepotApp(App[None]):
         """Why this dashboard cannot act, as one word for the header."""
         if self.read_only:
             return "READ-ONLY"
-        if self.viewer:
+        if self.may_not is not None:
             return "VIEWER"
         return "LOCKED" if self.locked else None
 
@@ -142,8 +144,8 @@ class DepotApp(App[None]):
     def why_restricted(self) -> str:
         if self.read_only:
             return "read-only dashboard: start it without --read-only"
-        if self.viewer:
-            return "this user may look but not act: join the group depot-operators"
+        if self.may_not is not None:
+            return self.may_not
         return f"locked: press L and type {UNLOCK}"
 
     # --- the two tasks -------------------------------------------------------------------------------------------
@@ -157,13 +159,23 @@ class DepotApp(App[None]):
                 else:
                     self.picture = Picture(news, None)
                     self.history.see(news)
-                    if before.lost is not None and isinstance(self.screen, DepotScreen):
-                        self.screen.ask_again()
-                    self.viewer = (
-                        self.viewer and before.lost is None
-                    )  # rights may have changed with the controller
+                    self.errands.see(news)
+                    if before.lost is not None:  # rights may have changed with the controller
+                        self._introduce()
+                        if isinstance(self.screen, DepotScreen):
+                            self.screen.ask_again()
                 if self.picture != before:
                     self._changed.set()
+
+    @work(group="introduce", exclusive=True)
+    async def _introduce(self) -> None:
+        """Asks who we are: keys that will be refused should not look as if they worked."""
+        told = (await ask(self.source, Told(), "whoami", {})).document
+        if told is not None:
+            self.may_not = (
+                None if told.get("role") == "operator" else str(told.get("why") or "viewer rights only")
+            )
+            self._changed.set()
 
     async def _repaint(self) -> None:
         while True:
@@ -239,6 +251,7 @@ class DepotApp(App[None]):
         """Quits; asks once more while an order given here is under way."""
         orders = self.picture.snapshot.orders if self.picture.snapshot else ()
         pending = [order.id for order in orders if order.id in self._given and order.outcome is None]
+        pending += self.errands.pending
         if pending and not self._leaving and isinstance(self.screen, DepotScreen):
             self._leaving = True
             told = f"order {pending[-1]} is under way and goes on without this screen; q again leaves"
@@ -264,6 +277,10 @@ class DepotApp(App[None]):
                 self.locked = True
             case palette.Suggestion(action="reload"):
                 self.screen.ask_again()
+            case palette.Suggestion(action=str(action)) if action in palette.KEYS_OF:
+                place, key = palette.KEYS_OF[action]
+                self.action_go(place)
+                self.call_later(getattr(self.get_screen(place), f"action_{key}"))
             case palette.Suggestion(evse=evse, verb=verb, args=args):
                 self.selected = evse
                 self.action_go("evse")
@@ -274,6 +291,30 @@ class DepotApp(App[None]):
     def give_order(self, asked: Question, told: Callable[[str, bool], None]) -> None:
         """Hands a confirmed order to the controller; `told(text, taken)` is called with the answer."""
         self._hand_over(asked, told)
+
+    @work
+    async def give_errand(self, asked: Question) -> None:
+        """Has the station asked; what it says stands among its orders."""
+        snapshot = self.picture.snapshot
+        if snapshot is None:
+            return
+        id = self.errands.sent(asked.name, EvseId(asked.of), asked.errand or "", snapshot.time)
+        self._leaving = False
+        self._changed.set()
+        try:
+            answer = await self.source.call(asked.call, **asked.args)
+        except CallRefused as refused:
+            if refused.code == "not-allowed":
+                self._introduce()
+            said, yes = refused.text, False
+        except NotReachable as error:
+            said, yes = f"no answer, it may or may not have arrived ({error})", False
+        else:
+            said, yes = str(answer.get("said")), bool(answer.get("done"))
+        self.errands.answered(
+            id, said, yes, self.picture.snapshot.time if self.picture.snapshot else snapshot.time
+        )
+        self._changed.set()
 
     def ask_why(self, evse: EvseId, told: Callable[[str, bool], None]) -> None:
         """Which limit binds this EVSE, who set it, and what it would get without: one line to `told`."""
@@ -290,7 +331,8 @@ class DepotApp(App[None]):
         try:
             answer = await self.source.call(asked.call, **asked.args)
         except CallRefused as refused:
-            self.viewer = refused.code == "not-allowed"
+            if refused.code == "not-allowed":
+                self._introduce()
             told(f"{what} refused: {refused.text}", False)
         except NotReachable as error:
             told(f"{what}: no answer, it may or may not have arrived ({error})", False)

@@ -18,6 +18,7 @@ from controller.core import wire
 from controller.core.snapshot import Snapshot
 
 ANSWER_S = 10.0  # a healthy controller answers in milliseconds; after this a person has long stopped waiting
+PATIENCE_S = {"station-ask": 330.0}  # a report of a slow station; the controller gives up before
 SILENCE_S = 5.0  # the depot steps every second: five missed pictures are worth a question
 RETRY_S = 1.0
 LINE_BYTES = 4 * 1024 * 1024  # a status document of fifty EVSEs is about 60 kB; more than this is not ours
@@ -73,12 +74,13 @@ class Client:
 
     async def call(self, name: str, /, **args: object) -> dict[str, Any]:
         """Sends one call and returns its answer. Raises CallRefused and NotReachable."""
+        answer_s = max(self._answer_s, PATIENCE_S.get(name, 0.0))
         try:
-            async with asyncio.timeout(self._answer_s), self._connection() as (reader, writer):
+            async with asyncio.timeout(answer_s), self._connection() as (reader, writer):
                 await _write(writer, {"id": 1, "call": name, "args": args})
                 return await _answer(reader)
         except TimeoutError as error:
-            raise NotReachable(f"no answer from {self._path} within {self._answer_s:g} s") from error
+            raise NotReachable(f"no answer from {self._path} within {answer_s:g} s") from error
 
     async def watch(self) -> AsyncGenerator[Snapshot | Disconnected, None]:
         """Yields a Snapshot for every change and one Disconnected per failed attempt; never ends, never raises.

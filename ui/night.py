@@ -7,9 +7,11 @@ Letters and blocks of one cell each, ASCII where the terminal cannot show more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ui.format import Glyphs, fit
 from ui.screens.charts import level
@@ -19,6 +21,7 @@ FIGURES = 21  # columns of the figures behind the bars
 HEIGHT = 7  # rows of the chart
 QUARTER_S = 900.0
 SHORT_WH = 500  # less is not called short
+SURE_PCT = 90  # ready with less than this is worth a look
 
 Document = Mapping[str, Any]
 Series = Sequence[float | None]
@@ -141,6 +144,14 @@ def vehicle_name(each: Document) -> str:
     return f"{each['vehicle']} {each['evse']}" if each["vehicle"] else str(each["evse"])
 
 
+def told(each: Document, zone: tzinfo) -> str:
+    """A vehicle's night in one line without a picture."""
+    energy = "" if each["planned_wh"] is None else f", {each['planned_wh'] / 1000:.1f} kWh planned"
+    departs = None if each["departs"] is None else datetime.fromisoformat(each["departs"]).astimezone(zone)
+    leaves = "no departure known" if departs is None else f"leaves {departs:%Y-%m-%d %H:%M}"
+    return f"{vehicle_name(each)}: {leaves}{energy}, ready {ready(each)}"
+
+
 def ready(each: Document) -> str:
     if each["ready_pct"] is not None:
         return f"{each['ready_pct']} %"
@@ -150,9 +161,10 @@ def ready(each: Document) -> str:
 
 
 def notes(each: Document, document: Document) -> list[str]:
-    """What is missing, what binds, and the cheapest remedy with its price."""
+    """What its station holds of it; what is missing, what binds, and the cheapest remedy with its price."""
+    stored = stored_line(each, document)
     if not each["short_wh"] or each["short_wh"] < 50:
-        return []
+        return stored
     lines = [f"  {each['short_wh'] / 1000:.1f} kWh short: {each['binds']}"]
     best = each["best_remedy"]
     if best is not None:
@@ -160,7 +172,15 @@ def notes(each: Document, document: Document) -> list[str]:
         priced = best["cost"] is not None and document["currency"] is not None
         money = f" for {best['cost']:.2f} {document['currency']}" if priced else ""
         lines.append(f"  what would help: {best['text']} {gain}{money}")
-    return lines
+    return lines + stored
+
+
+def stored_line(each: Document, document: Document) -> list[str]:
+    """Until when the charger itself would go on with the plan, or why it cannot."""
+    if each.get("stored_until"):
+        until = datetime.fromisoformat(each["stored_until"]).astimezone(ZoneInfo(document["timezone"]))
+        return [f"  stored in the charger until {until:%H:%M}"]
+    return [f"  not stored in the charger: {each['not_stored']}"] if each.get("not_stored") else []
 
 
 def chart(document: Document, timeline: Timeline, height: int = HEIGHT) -> list[str]:
@@ -216,3 +236,99 @@ def expected(document: Document, zone: tzinfo) -> list[str]:
             f" {each['energy_wh'] / 1000:.0f} kWh{sure}"
         )
     return ["", *lines] if lines else []
+
+
+# --- two plans, one beside the other --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a plan comes to. None: not known."""
+
+    ready: int
+    vehicles: int
+    short_wh: int
+    energy_wh: int
+    cost: float | None
+    peak_w: int | None
+
+    @classmethod
+    def of(cls, document: Document) -> Figures:
+        evses = document["evses"]
+        return cls(
+            ready=sum(not at_risk(each) for each in evses),
+            vehicles=len(evses),
+            short_wh=sum(each["short_wh"] or 0 for each in evses),
+            energy_wh=sum(each["planned_wh"] or 0 for each in evses),
+            cost=cost(document),
+            peak_w=max((watts for watts in document.get("site_w") or () if watts is not None), default=None),
+        )
+
+
+def at_risk(each: Document) -> bool:
+    """It will be short, or may be."""
+    short_wh, ready_pct = each.get("short_wh"), each.get("ready_pct")
+    return bool((short_wh or 0) >= SHORT_WH or (ready_pct is not None and ready_pct < SURE_PCT))
+
+
+def compared(now: Document, then: Document) -> list[str]:
+    """A line per figure: as it is, as it would be, and the difference."""
+    one, other = Figures.of(now), Figures.of(then)
+    money = then["currency"] or ""
+    rows: list[tuple[str, str, str, str]] = [
+        (
+            "ready",
+            f"{one.ready}/{one.vehicles}",
+            f"{other.ready}/{other.vehicles}",
+            _signed(other.ready - one.ready, 0) if one.vehicles == other.vehicles else "",
+        )
+    ]
+    for name, unit, before, after in (
+        ("short", "kWh", one.short_wh / 1000, other.short_wh / 1000),
+        ("charged", "kWh", one.energy_wh / 1000, other.energy_wh / 1000),
+        ("cost", money, one.cost, other.cost),
+        ("peak", "kW", _kilo(one.peak_w), _kilo(other.peak_w)),
+    ):
+        digits = 2 if name == "cost" else 1
+        difference = "" if before is None or after is None else _signed(after - before, digits)
+        rows.append((name, _number(before, digits), _number(after, digits), f"{difference} {unit}".strip()))
+    return [f"{'':<9}{'now':>9}{'then':>9}  difference"] + [
+        f"{name:<9}{before:>9}{after:>9}  {difference}".rstrip() for name, before, after, difference in rows
+    ]
+
+
+def differences(now: Document, then: Document, zone: tzinfo) -> list[str]:
+    """Whose night would be another one, those first who would be short."""
+    before = {each["evse"]: each for each in now["evses"]}
+    found = []
+    for each in then["evses"]:
+        was = before.get(each["evse"])
+        if was is not None and _state(was, zone) == _state(each, zone):
+            continue
+        told = "not there" if was is None else _state(was, zone)
+        found.append((not at_risk(each), f"{vehicle_name(each)}: {told} -> {_state(each, zone)}"))
+    return [text for _, text in sorted(found)]
+
+
+def _state(each: Document, zone: tzinfo) -> str:
+    short_wh = each["short_wh"] or 0
+    sure = ready(each)
+    words = "need not known" if sure == "-" else f"ready {sure}"
+    if short_wh >= SHORT_WH:
+        words = f"{short_wh / 1000:.1f} kWh short"
+    if each["departs"] is None:
+        return words
+    return f"{words} at {datetime.fromisoformat(each['departs']).astimezone(zone):%H:%M}"
+
+
+def _signed(difference: float, digits: int) -> str:
+    rounded = round(difference, digits)
+    return f"{rounded:+.{digits}f}" if rounded else "0"
+
+
+def _kilo(value: int | None) -> float | None:
+    return None if value is None else value / 1000
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

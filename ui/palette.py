@@ -28,6 +28,24 @@ ACTIONS = {
     "reload": "ask the controller again for what this screen shows",
     "lock": "read-only until unlocked (key L)",
     "quit": "leave; the controller goes on",
+    "what-if": "tonight's plan with something different (m)",
+    "frames": "the last messages on the wires (log, f)",
+    "export": "the listed sessions into a file (e)",
+    "acknowledge": "the chosen alarm (alarms, a)",
+    "shelve": "the chosen alarm, for a time and with a reason (z)",
+    "unshelve": "the chosen alarm (Z)",
+    "out-of-service": "what the chosen alarm is about (o)",
+    "in-service": "what the chosen alarm is about (i)",
+    "disable": "the chosen channel (channels, d)",
+    "enable": "the chosen channel: who consents, and for what (e)",
+}
+KEYS_OF = {  # screen, and what its key does
+    "what-if": ("plan", "what_if"),
+    "frames": ("log", "frames"),
+    "export": ("sessions", "export"),
+    **{each: ("alarms", each.replace("-", "_")) for each in ("acknowledge", "shelve", "unshelve")},
+    **{each: ("alarms", each.replace("-", "_")) for each in ("out-of-service", "in-service")},
+    **{each: ("channels", each) for each in ("disable", "enable")},
 }
 _VERBS = {
     Verb.START: "EVSE [16 A, 20 kWh, 80 %, 1 h, token ID]",
@@ -35,6 +53,15 @@ _VERBS = {
     Verb.PAUSE: "EVSE",
     Verb.RESUME: "EVSE",
     Verb.LIMIT: "EVSE 10 A | none",
+    Verb.DEPART: "EVSE 05:30 80 % | 05:30 40 kWh",
+    Verb.SOC: "EVSE 40 %: what its driver reads",
+    Verb.DISCHARGE: "EVSE 5 kW, 30 %, 1 h",
+    Verb.UNLOCK: "EVSE: release a stuck cable",
+    Verb.TRIGGER: "EVSE status | values | boot | heartbeat | ...",
+    Verb.RESET: "EVSE soft | hard | idle",
+    Verb.OUT: "EVSE: out of service",
+    Verb.IN: "EVSE: back in service",
+    Verb.FIRMWARE: "EVSE 1.8.34 [https://host/image.bin]",
 }
 
 

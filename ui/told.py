@@ -12,6 +12,8 @@ from typing import Any
 
 from ui.client import CallRefused, NotReachable, Source
 
+REFUSED = "no permission"  # how the trouble begins with who may not
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -37,7 +39,7 @@ async def ask(source: Source, before: Told, name: str, args: Mapping[str, object
     except CallRefused as refused:
         match refused.code:
             case "not-allowed":
-                return Told(None, f"no permission: {refused.text}")
+                return Told(None, f"{REFUSED}: {refused.text}")
             case "unknown-call":
                 return Told(None, f"this controller does not know '{name}': is it of another version?")
             case _:

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from controller.cli.arguments import parser
-from drivers.errors import DriverError
+from drivers.errors import DriverError, WrongUse
 from ui.client import CallRefused, NotReachable
 
 DONE, FAILED, WRONG_USE, NOT_REACHABLE = 0, 1, 2, 3
+_WRONG = ("bad-request", "bad-time", "bad-month", "bad-json")  # arguments that no controller could take
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,8 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
     except NotReachable as error:
         return _fail(f"{error}; is `depot run` running, and is --socket right?", NOT_REACHABLE)
-    except (CallRefused, DriverError) as error:
-        return _fail(str(error), FAILED)
+    except CallRefused as error:
+        return _fail(str(error), WRONG_USE if error.code in _WRONG else FAILED)
+    except DriverError as error:
+        return _fail(str(error), WRONG_USE if isinstance(error, WrongUse) else FAILED)
     except BrokenPipeError:
         # the reader of our output (head, less) has seen enough; keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

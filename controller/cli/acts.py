@@ -107,12 +107,16 @@ def schedule_set(options: argparse.Namespace) -> int:
         stored = ask(options, "schedule-set", evse=options.evse, text=text)
     except CallRefused as refused:
         raise CallRefused(refused.code, f"{options.file}: {refused.text}") from None
+    if options.json:
+        return _print_json(stored)
     print(f"stored: {stored['schedule_id']} ({stored['type']}, {len(stored['time_slots'])} slots)")
     return 0
 
 
 def schedule_clear(options: argparse.Namespace) -> int:
     gone = ask(options, "schedule-clear", evse=options.evse, schedule=options.schedule)
+    if options.json:
+        return _print_json(gone)
     print(f"removed: {', '.join(gone['cleared']) or 'nothing'}")
     return 0
 
@@ -124,6 +128,8 @@ def depart(options: argparse.Namespace) -> int:
     if options.preview:
         return _preview(options, "depart", target=options.target, at=stamp(at), **need)
     said = ask(options, "depart", target=options.target, at=stamp(at), **need)
+    if options.json:
+        return _print_json(said)
     print(f"{options.target} departs {at.astimezone(zone):%Y-%m-%d %H:%M}")
     if options.soc is None:
         return 0

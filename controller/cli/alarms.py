@@ -109,6 +109,8 @@ def _span(seconds: int) -> str:
 
 def ack(options: argparse.Namespace) -> int:
     said = ask(options, "alarm-ack", alarm=options.alarm)
+    if options.json:
+        return _print_json(said)
     for id in said["acked"]:
         print(f"acknowledged: {id}")
     if said["before_by"]:
@@ -118,6 +120,8 @@ def ack(options: argparse.Namespace) -> int:
 
 def shelve(options: argparse.Namespace) -> int:
     said = ask(options, "alarm-shelve", alarm=options.alarm, for_s=options.for_s, reason=options.reason)
+    if options.json:
+        return _print_json(said)
     until = _local(said["until"], ask(options, "status")["site"].get("timezone"))
     for what in said["shelved"]:
         print(f"shelved until {until}: {what}")
@@ -125,18 +129,26 @@ def shelve(options: argparse.Namespace) -> int:
 
 
 def unshelve(options: argparse.Namespace) -> int:
-    for what in ask(options, "alarm-unshelve", alarm=options.alarm)["unshelved"]:
+    said = ask(options, "alarm-unshelve", alarm=options.alarm)
+    if options.json:
+        return _print_json(said)
+    for what in said["unshelved"]:
         print(f"calls again: {what}")
     return 0
 
 
 def out_of_service(options: argparse.Namespace) -> int:
-    source = ask(options, "service", source=options.source, out=True, reason=options.reason)["source"]
+    said = ask(options, "service", source=options.source, out=True, reason=options.reason)
+    if options.json:
+        return _print_json(said)
+    source = said["source"]
     print(f"out of service: {source}; its alarms are silent until: depot alarms in-service {source}")
     return 0
 
 
 def in_service(options: argparse.Namespace) -> int:
-    source = ask(options, "service", source=options.source, out=False)["source"]
-    print(f"in service: {source}")
+    said = ask(options, "service", source=options.source, out=False)
+    if options.json:
+        return _print_json(said)
+    print(f"in service: {said['source']}")
     return 0

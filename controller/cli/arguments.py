@@ -9,18 +9,22 @@ from controller.cli import (
     arguments_alarms,
     arguments_books,
     arguments_evidence,
+    arguments_export,
     arguments_health,
     arguments_keys,
     arguments_meter,
+    arguments_planning,
     arguments_roster,
     arguments_simulate,
     arguments_stations,
 )
+from controller.cli.arguments_planning import EVSE
 from controller.cli.options import (
     chargers,
     command,
     current,
     current_or_none,
+    days,
     duration,
     energy,
     json_option,
@@ -48,11 +52,12 @@ def parser() -> argparse.ArgumentParser:
     _acting(commands)
     _feeding_back(commands)
     _flexing(commands)
-    _planning(commands)
+    arguments_planning.offer(commands)
     arguments_stations.offer(commands)
     arguments_keys.offer(commands)
     arguments_meter.offer(commands)
     arguments_evidence.offer(commands)
+    arguments_export.offer(commands)
     arguments_books.offer(commands)
     arguments_health.offer(commands)
     arguments_roster.offer(commands)
@@ -75,7 +80,22 @@ def _serving(commands: Any) -> None:
         "--for", dest="duration_s", type=duration, metavar="DURATION", help='end after this long, like "60s"'
     )
     demo.add_argument(
-        "--speed", type=speed, default=1.0, metavar="X", help="run faster than the wall (1 to 20)"
+        "--speed",
+        type=speed,
+        default=1.0,
+        metavar="X",
+        help="run faster than the wall: 1 to 20, with --plain up to 1000 or as fast as the machine follows",
+    )
+    demo.add_argument(
+        "--days",
+        type=days,
+        metavar="N",
+        help="with --plain: so many days of a fleet with a duty plan, out by day and back by night; ends by itself",
+    )
+    demo.add_argument(
+        "--keep",
+        metavar="FOLDER",
+        help="with --days: leave there what `depot simulate` needs to run the same days",
     )
     demo.add_argument("--seed", type=int, default=1, help="another number, other vehicles (default 1)")
     first = command(
@@ -93,14 +113,14 @@ def _serving(commands: Any) -> None:
         "validate a config file and show what was understood",
         "depot check depot.toml --readings",
     )
-    check.add_argument("file")
+    check.add_argument("file", help="the config")
     check.add_argument(
         "--readings",
         action="store_true",
         help="show instead how the gaps of the Open Platform's documentation are read, and the settings for that",
     )
     run = command(commands, "run", lazy("serve", "run"), "run the controller", "depot run depot.toml")
-    run.add_argument("file")
+    run.add_argument("file", help="the config")
     run.add_argument(
         "--octt-trigger",
         metavar="127.0.0.1:PORT",
@@ -129,19 +149,7 @@ def _looking(commands: Any) -> None:
         "what the dashboard's overview shows",
         "depot status CP001/1 --json",
     )
-    status.add_argument("evse", nargs="?")
-    sessions = command(
-        commands,
-        "sessions",
-        lazy("looks", "sessions"),
-        "charging sessions",
-        "depot sessions --since 24h --csv",
-    )
-    sessions.add_argument("--since", metavar="T", help='a time (2026-11-22T18:00) or a span back ("24h")')
-    sessions.add_argument("--until", metavar="T")
-    form = sessions.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
-    json_option(form)
+    status.add_argument("evse", nargs="?", help="only this one, like CP001/1")
     channels = command(
         commands,
         "channels",
@@ -159,7 +167,7 @@ def _looking(commands: Any) -> None:
     egress.add_argument("--since", metavar="T", help='a time (2026-11-22T18:00) or a span back ("24h")')
     for made in (status, channels, egress):
         json_option(made)
-    for made in (status, sessions, channels, egress):
+    for made in (status, channels, egress):
         socket_option(made)
     _switching(channels.add_subparsers(metavar="[disable|enable|sites|energy]"))
 
@@ -203,7 +211,7 @@ def _switching(kinds: Any) -> None:
         "depot channels energy --since 48h --per day",
     )
     energy.add_argument("--since", metavar="T", help='a time or a span back (default "24h")')
-    energy.add_argument("--until", metavar="T")
+    energy.add_argument("--until", metavar="T", help="a time or a span back (default now)")
     energy.add_argument(
         "--per", dest="granularity", choices=("hour", "day", "month"), default="hour", help="default: hour"
     )
@@ -229,7 +237,7 @@ def _diagnosing(commands: Any) -> None:
         "what is wrong with a station, what it means and what to do",
         "depot diagnose CP001",
     )
-    diagnose.add_argument("station")
+    diagnose.add_argument("station", help="its id in the config, like CP001")
     json_option(diagnose)
     socket_option(diagnose)
 
@@ -259,6 +267,8 @@ def _upgrading(commands: Any) -> None:
         "--version", required=True, metavar="V", help="what the stations are to run, like 260518.0002"
     )
     upgrade.add_argument("--url", help="where the image is, unless the stations know")
+    begun = upgrade.add_mutually_exclusive_group()
+    begun.add_argument("--json", action="store_true", help="one JSON document: the order that began")
     stop = command(
         kinds,
         "stop",
@@ -266,7 +276,7 @@ def _upgrading(commands: Any) -> None:
         "upgrade no further station; one that has begun goes on",
         "depot firmware stop",
     )
-    for place in (shown, upgrade):
+    for place in (shown, begun):
         place.add_argument("--follow", action="store_true", help="tell how it goes until it has ended")
     for made in (status, upgrade, stop):
         socket_option(made)
@@ -280,7 +290,7 @@ def _acting(commands: Any) -> None:
         "start charging",
         'depot start CP001/1 --limit "16 A" --energy "20 kWh"',
     )
-    start.add_argument("evse")
+    start.add_argument("evse", help=EVSE)
     start.add_argument(
         "--limit", dest="limit_ma", type=current, metavar="CURRENT", help='at most this, like "16 A"'
     )
@@ -299,8 +309,13 @@ def _acting(commands: Any) -> None:
         "limit an EVSE, or lift the limit",
         'depot limit CP001/1 "10 A"',
     )
-    limit.add_argument("evse")
-    limit.add_argument("limit_ma", type=current_or_none, metavar="CURRENT|none")
+    limit.add_argument("evse", help=EVSE)
+    limit.add_argument(
+        "limit_ma",
+        type=current_or_none,
+        metavar="CURRENT|none",
+        help='at most this, like "10 A"; none lifts it',
+    )
     made = [start, limit]
     for name, text in (
         ("stop", "end the session"),
@@ -308,7 +323,7 @@ def _acting(commands: Any) -> None:
         ("resume", "charge again after a pause"),
     ):
         act = command(commands, name, lazy("acts", name), text, f"depot {name} CP001/1")
-        act.add_argument("evse")
+        act.add_argument("evse", help=EVSE)
         made.append(act)
     for act in made:
         preview_option(act)
@@ -324,7 +339,7 @@ def _feeding_back(commands: Any) -> None:
         "feed energy from a vehicle back (V2G)",
         'depot discharge CP001/1 --power "5 kW" --min-soc 40 --for 30m',
     )
-    discharge.add_argument("evse")
+    discharge.add_argument("evse", help=EVSE)
     discharge.add_argument(
         "--power",
         dest="power_w",
@@ -382,54 +397,3 @@ def _flexing(commands: Any) -> None:
     socket_option(
         command(kinds, "end", lazy("acts", "flex_end"), "end all flexibility now", "depot flex end")
     )
-
-
-def _planning(commands: Any) -> None:
-    schedule = commands.add_parser("schedule", help="weekly, daily and one-off charging plans")
-    kinds = schedule.add_subparsers(metavar="WHAT", required=True)
-    shown = command(kinds, "list", lazy("acts", "schedule_list"), "the schedules", "depot schedule list")
-    shown.add_argument("evse", nargs="?")
-    json_option(shown)
-    stored = command(
-        kinds,
-        "set",
-        lazy("acts", "schedule_set"),
-        "store a schedule",
-        "depot schedule set CP001/1 nights.toml",
-    )
-    stored.add_argument("evse")
-    stored.add_argument("file")
-    cleared = command(
-        kinds,
-        "clear",
-        lazy("acts", "schedule_clear"),
-        "remove schedules",
-        "depot schedule clear CP001/1 nights",
-    )
-    cleared.add_argument("evse")
-    cleared.add_argument("schedule", nargs="?", metavar="ID")
-    depart = command(
-        commands,
-        "depart",
-        lazy("acts", "depart"),
-        "say when a vehicle leaves and what it needs",
-        'depot depart BUS-07 --at 05:30 --energy "30 kWh"',
-    )
-    depart.add_argument("target", metavar="EVSE|VEHICLE")
-    depart.add_argument(
-        "--at", required=True, metavar="TIME", help="05:30 (the next one) or 2026-11-23T05:30"
-    )
-    need = depart.add_mutually_exclusive_group(required=True)
-    need.add_argument("--energy", dest="energy_wh", type=energy, metavar="ENERGY")
-    need.add_argument("--soc", type=percent, metavar="PERCENT")
-    tonight = command(
-        commands,
-        "plan",
-        lazy("plan", "plan"),
-        "tonight's plan: when each vehicle charges, whether it will be ready, what binds and what would help",
-        "depot plan --json",
-    )
-    json_option(tonight)
-    preview_option(depart)
-    for made in (shown, stored, cleared, depart, tonight):
-        socket_option(made)

@@ -37,6 +37,16 @@ def offer(commands: Any) -> None:
         metavar="T",
         help='a time (2026-11-22T18:00) or a span back ("24h"); default: the last 100 lines',
     )
+    log.add_argument(
+        "--frames",
+        action="store_true",
+        help="the last messages on the wires instead, secrets and id tokens masked (operators)",
+    )
+    log.add_argument(
+        "--station",
+        metavar="NAME",
+        help="with --frames: only of this station, meter, client or channel; Modbus is shown only so (modbus)",
+    )
     watch = command(
         commands,
         "watch",
@@ -109,12 +119,16 @@ def _acting(kinds: Any) -> None:
         made.add_argument(
             "alarm", metavar="ID", help="of an alarm or an incident, as `depot alarms` shows it"
         )
-    unshelve.add_argument("alarm", metavar="ID|SOURCE")
+    unshelve.add_argument(
+        "alarm", metavar="ID|SOURCE", help="as `depot alarms --all` shows them; SOURCE: all of it"
+    )
     for made in (out, back):
-        made.add_argument("source", metavar="SOURCE")
+        made.add_argument(
+            "source", metavar="SOURCE", help="CP001, CP001/1, or the name of a meter, circuit or channel"
+        )
     for made in (show, ack, shelve, unshelve, out, back):
         # SUPPRESS: what stands before "show" must not be overwritten by a default
         made.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    show.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document instead of text"
-    )
+        made.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document instead of text"
+        )

@@ -17,7 +17,7 @@ def offer(commands: Any) -> None:
     station = commands.add_parser(
         "station", help=text, description=text, epilog="Example: depot station CP001 reset --when-idle"
     )
-    station.add_argument("station", help="its id in the config, like CP001")
+    station.add_argument("station", metavar="STATION", help="its id in the config, like CP001")
     kinds = station.add_subparsers(metavar="ACTION", required=True)
     _working(kinds)
     _looking_after(kinds)
@@ -88,7 +88,7 @@ def _working(kinds: Any) -> None:
         "reserve 1 04A2B3C4 --until 18:30",
     )
     _evse(reserve)
-    reserve.add_argument("token")
+    reserve.add_argument("token", help="the id token that may charge")
     reserve.add_argument("--group", metavar="ID", help="another token of this group may use it too")
     reserve.add_argument(
         "--until", required=True, metavar="TIME", help="18:30 (the next one) or 2026-11-23T05:30"
@@ -114,9 +114,11 @@ def _looking_after(kinds: Any) -> None:
         kinds, "logs", lazy("station", "logs"), "have it upload its log", "logs --to ftp://10.0.4.2/logs/"
     )
     logs.add_argument("--to", required=True, metavar="URL", help="where it uploads it: ftp, http or https")
-    logs.add_argument("--kind", choices=("diagnostics", "security"), default="diagnostics")
+    logs.add_argument(
+        "--kind", choices=("diagnostics", "security"), default="diagnostics", help="default: diagnostics"
+    )
     logs.add_argument("--since", metavar="T", help='a time (2026-11-22T18:00) or a span back ("24h")')
-    logs.add_argument("--until", metavar="T")
+    logs.add_argument("--until", metavar="T", help="likewise (default: all up to now)")
     cache = _group(kinds, "cache", "the id tokens it remembers")
     _question(cache, "clear", _asks("cache-clear"), "have it forget them", "cache clear")
 
@@ -143,12 +145,14 @@ def _variables(kinds: Any) -> None:
         "write a variable; not limits and not passwords",
         "variables set LightIntensity 50",
     )
-    put.add_argument("name")
-    put.add_argument("value")
+    put.add_argument("name", help="as `variables get` writes it")
+    put.add_argument("value", help="as the station writes it")
     report = _question(
         kinds, "report", _asks("report", "kind"), "everything it says about itself (OCPP 2.x)", "report"
     )
-    report.add_argument("--kind", choices=("full", "configuration", "summary"), default="full")
+    report.add_argument(
+        "--kind", choices=("full", "configuration", "summary"), default="full", help="default: full"
+    )
     profiles = _asks("profiles", "evse")
     made = _question(kinds, "profiles", profiles, "the charging profiles in it (OCPP 2.x)", "profiles 1")
     _evse(made, needed=False)
@@ -164,13 +168,17 @@ def _watching(kinds: Any) -> None:
         "watch a variable",
         "monitors set EVSE@1.Power upper 11000 --severity 4",
     )
-    made.add_argument("name")
-    made.add_argument("kind", choices=("upper", "lower", "delta", "periodic", "clock"))
+    made.add_argument("name", help="the variable, like EVSE@1.Power")
+    made.add_argument(
+        "kind",
+        choices=("upper", "lower", "delta", "periodic", "clock"),
+        help="above or below a threshold, a change, or every so often",
+    )
     made.add_argument("value", type=float, help="the threshold, the change, or seconds")
     made.add_argument("--severity", type=int, choices=range(10), help="0 (danger) to 9 (debug); default 5")
     clear = _asks("monitors-clear", "ids")
     made = _question(monitors, "clear", clear, "watch something no longer", "monitors clear 3")
-    made.add_argument("ids", nargs="+", metavar="ID")
+    made.add_argument("ids", nargs="+", metavar="ID", help="as `monitors list` shows them")
 
 
 def _showing(kinds: Any) -> None:
@@ -182,13 +190,15 @@ def _showing(kinds: Any) -> None:
         "show a text",
         'message set "Gate closes at 22:00" --until 22:00',
     )
-    made.add_argument("text")
+    made.add_argument("text", help="what it shows")
     made.add_argument("--id", type=int, default=1, help="to replace or clear it by (default 1)")
-    made.add_argument("--priority", choices=("always", "front", "normal"), default="normal")
+    made.add_argument(
+        "--priority", choices=("always", "front", "normal"), default="normal", help="default: normal"
+    )
     made.add_argument("--until", metavar="TIME", help="22:00 (the next one) or 2026-11-23T05:30")
     _question(message, "list", _asks("message-list"), "what it shows", "message list")
     clear = _question(message, "clear", _asks("message-clear", "id"), "show it no longer", "message clear")
-    clear.add_argument("--id", type=int, default=1)
+    clear.add_argument("--id", type=int, default=1, help="which one (default 1)")
     cost = _question(
         kinds,
         "cost",
@@ -197,7 +207,7 @@ def _showing(kinds: Any) -> None:
         "cost 1 4.50",
     )
     _evse(cost)
-    cost.add_argument("amount", type=float)
+    cost.add_argument("amount", type=float, help="in the currency of the station")
     customer = _question(
         kinds,
         "customer",
@@ -206,7 +216,7 @@ def _showing(kinds: Any) -> None:
         "customer --token 04A2B3C4 --clear",
     )
     who = customer.add_mutually_exclusive_group(required=True)
-    who.add_argument("--token", metavar="ID")
+    who.add_argument("--token", metavar="ID", help="the customer's id token")
     who.add_argument("--id", metavar="TEXT", help="as the operator calls the customer")
     customer.add_argument("--clear", action="store_true", help="and have it forget that")
 
@@ -219,9 +229,9 @@ def _raw(kinds: Any) -> None:
         "send a message of its maker's own",
         'transfer com.acme SetBrightness "50"',
     )
-    transfer.add_argument("vendor")
-    transfer.add_argument("message", nargs="?")
-    transfer.add_argument("data", nargs="?")
+    transfer.add_argument("vendor", help="as the maker calls itself, like com.acme")
+    transfer.add_argument("message", nargs="?", help="which of its messages")
+    transfer.add_argument("data", nargs="?", help="as text")
     call = _question(
         kinds,
         "call",
@@ -229,5 +239,5 @@ def _raw(kinds: Any) -> None:
         "any request of its OCPP version, for experts; limits and starts are the depot's",
         'call GetCompositeSchedule \'{"connectorId": 1, "duration": 600}\'',
     )
-    call.add_argument("action")
+    call.add_argument("action", help="without Request, like GetCompositeSchedule")
     call.add_argument("payload", nargs="?", default="{}", help="a JSON object (default {})")

@@ -15,7 +15,7 @@ def offer(commands: Any) -> None:
         "which limit an EVSE is bound by, who set it, and what one ampere more there would bring",
         "depot why CP001/1 --at 2026-11-22T18:00",
     )
-    why.add_argument("evse")
+    why.add_argument("evse", help="like CP001/1")
     why.add_argument(
         "--at", metavar="T", help='a time (2026-11-22T18:00) or a span back ("10m"); default now'
     )

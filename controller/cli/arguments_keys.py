@@ -19,7 +19,7 @@ def offer(commands: Any) -> None:
         "give a connected station a new password; the old one ends when the station has come with it",
         "depot station-password CP001",
     )
-    password.add_argument("station")
+    password.add_argument("station", help="its id in the config, like CP001")
     password.add_argument(
         "--forget",
         action="store_true",
@@ -32,7 +32,7 @@ def offer(commands: Any) -> None:
         "have a connected station make a key and fetch a certificate for it from this site's authority",
         "depot station-certificate CP001",
     )
-    certificate.add_argument("station")
+    certificate.add_argument("station", help="its id in the config, like CP001")
     for made in (password, certificate):
         socket_option(made)
 
@@ -52,7 +52,7 @@ def _authority(commands: Any) -> None:
         "issue key and certificate for this box (server) or for a station that cannot make its own",
         "depot ca issue server --name depot.local --name 10.0.4.2",
     )
-    issue.add_argument("subject", metavar="server|STATION")
+    issue.add_argument("subject", metavar="server|STATION", help="server for this box, or a station's id")
     issue.add_argument(
         "--name",
         dest="names",
@@ -68,8 +68,8 @@ def _authority(commands: Any) -> None:
         "sign the request of a station; the certificate goes to standard output",
         "depot ca sign CP001 CP001.csr > CP001.pem",
     )
-    sign.add_argument("station")
-    sign.add_argument("file")
+    sign.add_argument("station", help="whom the certificate will name")
+    sign.add_argument("file", help="its request, in PEM")
     shown = command(kinds, "list", lazy("ca", "shown"), "the certificates and when they end", "depot ca list")
     json_option(shown)
     revoke = command(
@@ -79,7 +79,7 @@ def _authority(commands: Any) -> None:
         "void a certificate, or all of a station, from the next connection on",
         "depot ca revoke CP001",
     )
-    revoke.add_argument("which", metavar="NAME|SERIAL")
+    revoke.add_argument("which", metavar="NAME|SERIAL", help="as `depot ca list` shows them")
     for made in (init, issue, sign, shown, revoke):
         made.add_argument(
             "--storage",

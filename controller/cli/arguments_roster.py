@@ -20,7 +20,7 @@ def offer(commands: Any) -> None:
         ' iCalendar: an event is a trip, its summary "BUS-07 30 kWh")',
         "depot roster import week.csv --replace",
     )
-    imported.add_argument("file", metavar="FILE.csv|FILE.ics")
+    imported.add_argument("file", metavar="FILE.csv|FILE.ics", help="its name says which of the two it is")
     imported.add_argument(
         "--replace", action="store_true", help="put it in place of the whole roster instead of adding to it"
     )
@@ -34,7 +34,8 @@ def offer(commands: Any) -> None:
         "say the state of charge of a vehicle that does not tell it; it is counted on from there",
         "depot soc BUS-07 55",
     )
-    soc.add_argument("target", metavar="EVSE|VEHICLE")
-    soc.add_argument("soc", type=percent, metavar="PERCENT")
+    soc.add_argument("target", metavar="EVSE|VEHICLE", help="where it charges, or which vehicle it is")
+    soc.add_argument("soc", type=percent, metavar="PERCENT", help="0 to 100")
+    json_option(soc)
     for made in (imported, shown, cleared, soc):
         socket_option(made)

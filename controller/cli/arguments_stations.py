@@ -50,7 +50,7 @@ def _qualify(commands: Any) -> None:
         "the guided proof on site that a station keeps its limits and falls to its fallback alone",
         "depot qualify CP001",
     )
-    made.add_argument("station", nargs="?")
+    made.add_argument("station", nargs="?", help="its id in the config, like CP001")
     made.add_argument(
         "--evse", dest="number", type=int, metavar="N", help="which EVSE (default: the one with a session)"
     )
@@ -73,7 +73,6 @@ def _tokens(commands: Any) -> None:
         metavar="WHAT", required=True
     )
     shown = command(kinds, "list", lazy("tokens", "shown"), "the id tokens", "depot tokens list")
-    json_option(shown)
     add = command(
         kinds,
         "add",
@@ -81,21 +80,34 @@ def _tokens(commands: Any) -> None:
         "let an id token charge, or change what is known of it",
         "depot tokens add 04A2B3C4 --vehicle BUS-07 --expires 2027-12-31",
     )
-    add.add_argument("token")
+    add.add_argument("token", help="as the reader reads it, up to 36 characters")
     add.add_argument("--vehicle", metavar="ID", help="the vehicle of the config that it belongs to")
     add.add_argument("--group", metavar="ID", help="tokens of one group may end each other's transactions")
     add.add_argument(
         "--expires", metavar="TIME", help="2027-12-31 or 2027-12-31T18:00, local time of the site"
     )
-    add.add_argument("--note", metavar="TEXT")
+    add.add_argument("--note", metavar="TEXT", help="whose it is, for people")
     add.add_argument("--concurrent", action="store_true", help="may charge at several stations at once")
     blocked = add.add_mutually_exclusive_group()
     blocked.add_argument("--blocked", action="store_true", help="may not charge until it is unblocked")
     blocked.add_argument("--unblocked", action="store_true", help="may charge again")
     remove = command(
-        kinds, "remove", lazy("tokens", "remove"), "forget an id token", "depot tokens remove 04A2B3C4"
+        kinds,
+        "remove",
+        lazy("tokens", "remove"),
+        "take an id token out of the book",
+        "depot tokens remove 04A2B3C4",
     )
-    remove.add_argument("token")
+    remove.add_argument("token", help="as `depot tokens list` shows it")
+    forget = command(
+        kinds,
+        "forget",
+        lazy("tokens", "forget"),
+        "take an id token out of the book and out of all past sessions, where an alias stands in its place",
+        "depot tokens forget 04A2B3C4",
+    )
+    forget.add_argument("token", help="as `depot tokens list` shows it")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
     imported = command(
         kinds,
         "import",
@@ -103,7 +115,8 @@ def _tokens(commands: Any) -> None:
         "read id tokens from a CSV file (columns token, group, expires, blocked, vehicle, concurrent, note)",
         "depot tokens import tokens.csv",
     )
-    imported.add_argument("file")
+    imported.add_argument("file", help="the CSV file; all of it is checked before anything is stored")
     imported.add_argument("--replace", action="store_true", help="forget every token that is not in the file")
-    for made in (shown, add, remove, imported):
+    for made in (shown, add, remove, forget, imported):
+        json_option(made)
         socket_option(made)

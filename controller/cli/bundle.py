@@ -32,7 +32,7 @@ HIDDEN = "***"
 SHORTEST = 4  # a shorter secret would take letters out of every word
 LOG_LINES = 2_000
 LOG_BYTES = 1_000_000
-CALLS = ("status", "stations", "channels", "alarms", "log", "onboarding", "qualifications")
+CALLS = ("status", "stations", "channels", "alarms", "log", "onboarding", "qualifications", "frames")
 _NAMED = re.compile(
     r"""\b(tokens|client_id|enabled_by|username|serial|device_id|site_ids)(\s*=\s*)(\[[^\]]*\]|"[^"]*"|'[^']*')"""
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from controller.cli.looks import _print_json, ask, table
 from controller.core.wire import instant_text
-from drivers.errors import Misconfigured, Refused
+from drivers.errors import Misconfigured, WrongUse
 from drivers.ocpp.ca import FOLDER, Authority, Issued
 from drivers.ocpp.door import identity_of
 from drivers.ocpp.keys import replace_file
@@ -34,7 +34,7 @@ def issue(options: argparse.Namespace) -> int:
     else:
         _station(options.subject)
         if options.names:
-            raise Refused("--name is for the server; a station's certificate bears its identity")
+            raise WrongUse("--name is for the server; a station's certificate bears its identity")
         chain, key = _authority(options).issue_station(options.subject, now)
     for suffix, content, mode in ((".pem", chain, 0o644), (".key", key, 0o600)):
         # an identity may hold colons, which some file systems and most scripts do not like
@@ -98,7 +98,7 @@ def _authority(options: argparse.Namespace) -> Authority:
 
 def _station(name: str) -> None:
     if identity_of(f"/{name}") != name:
-        raise Refused(f'"{name}" is not an identity: 1 to 48 of the signs A-Z a-z 0-9 _ . : -')
+        raise WrongUse(f'"{name}" is not an identity: 1 to 48 of the signs A-Z a-z 0-9 _ . : -')
 
 
 def _own_names() -> list[str]:

@@ -20,6 +20,7 @@ from controller.books_calls import BALLAST_BYTES, BooksCalls, blind
 from controller.channel_calls import ChannelCalls
 from controller.cli import codes
 from controller.cli.books import FinishedSessions
+from controller.clock_watch import ClockWatch
 from controller.companion import Companion, without_sessions
 from controller.config import Config, MeterConfig, MqttConfig
 from controller.config.stations import CLOUD_LINK, ONSITE_LINK
@@ -27,10 +28,13 @@ from controller.consent import Channel, Decision, Decisions, Switch
 from controller.console import Console
 from controller.core.depot import Depot
 from controller.core.events import ChannelChanged
+from controller.core.frames import Trace
 from controller.core.model import Evse, Link, MeterRole, StationId, number_of
 from controller.core.sessions import NO_TRANSACTION
 from controller.core.snapshot import Snapshot
 from controller.evidence_calls import EvidenceCalls
+from controller.export_calls import ExportCalls
+from controller.frame_calls import FrameCalls
 from controller.history_calls import HistoryCalls
 from controller.journal import Journal, fingerprint
 from controller.key_calls import KeyCalls
@@ -43,15 +47,18 @@ from controller.onboard_calls import OnboardCalls
 from controller.outlook import Outlook
 from controller.plan_calls import PlanCalls
 from controller.planner.worker import PlanWorker
-from controller.ports import BatteryOutput, Charger, Clock, Driver
+from controller.ports import BatteryOutput, Charger, Clock, Driver, Traced
 from controller.preview_calls import PreviewCalls
 from controller.proof_calls import ProofCalls
+from controller.retention import Retention
 from controller.roster_calls import RosterCalls
 from controller.runtime import Runtime, Wires
+from controller.session_calls import SessionCalls
 from controller.station_calls import StationCalls
 from controller.storage import Storage
 from controller.tariff_file import TariffKeeper
 from controller.token_calls import TokenCalls
+from controller.what_if_calls import WhatIfCalls
 from drivers.errors import DriverError, Misconfigured
 from drivers.modbus import guards
 from drivers.modbus.bus import ContactSettings, MeterSettings, ModbusMeters, OutputSettings
@@ -94,6 +101,8 @@ class House:
         self.tariff = (
             None if config.tariff is None else TariffKeeper(config.tariff, config.site.timezone, clock)
         )
+        self.worker = PlanWorker()
+        self.asked = PlanWorker(steers=False)  # what only answers questions
         self.outlook: Outlook | None = None  # once the books are open
         self._runtime: Runtime | None = None
         self.journal: Journal | None = None  # once the books are open
@@ -134,7 +143,7 @@ class House:
             ledger = Ledger(storage)
             known = blind(self.config.site, self.clock.now()) if storage.away else await ledger.restore()
             depot = Depot(self.config.site, str(known.boot))
-            runtime = Runtime(depot, self.clock, storage, ledger, PlanWorker().plan, Notifier())
+            runtime = Runtime(depot, self.clock, storage, ledger, self.worker.plan, Notifier())
             runtime.recorder.boot = known.boot
             self.journal = Journal(storage.folder, fingerprint(self.config.path), ledger)
             self.journal.open()
@@ -167,18 +176,22 @@ class House:
         stations = StationCalls(runtime, self.storage, gate, None if self.ocpp is None else self.ocpp.ways)
         tokens = TokenCalls(runtime)
         asks = AskCalls(runtime, None if self.ocpp is None else Inquiries(self.ocpp, self.clock))
-        keys = KeyCalls(None if self.ocpp is None else self.ocpp.security)
+        keys = KeyCalls(None if self.ocpp is None else self.ocpp.security, runtime.report)
         proofs = ProofCalls(runtime, self.storage, None if self.ocpp is None else Proving(self.ocpp))
         doors = OnboardCalls(runtime, self.config, self.ocpp)
         plans = PlanCalls(runtime, self.outlook)
-        tonight = (RosterCalls(runtime), plans, PreviewCalls(runtime))
+        what_if = WhatIfCalls(runtime, plans, self.asked.plan)
+        tonight = (RosterCalls(runtime), plans, PreviewCalls(runtime), what_if)
         tables = (calls, stations, tokens, asks, keys, proofs, doors, *tonight)
         assert self.journal is not None
         evidence = EvidenceCalls(runtime, self.storage, self.egress, self.journal)
         lately = (
             AlarmCalls(runtime, self.storage, codes.entry),
             LogCalls(runtime, self.storage),
+            FrameCalls(runtime, self.traces),
+            ExportCalls(runtime, self.storage),
             HistoryCalls(runtime, self.storage),
+            SessionCalls(runtime, self.storage),
         )
         books = BooksCalls(runtime, self.storage)
         more = {
@@ -198,14 +211,26 @@ class House:
             *self._seen_from_outside(runtime),
             books.run,
             books.backups.run,
+            Retention(self.config.keep, self.storage, runtime.ledger, self.clock).run,
         ]
         await runtime.run(self.wires, (console.run, announce, proofs.run, learning.run, *ahead, *others))
+
+    def traces(self) -> list[Trace]:
+        """The last messages of every wire; those of a channel that was turned off are gone."""
+        drivers = (self.ocpp, self.modbus, *(switch.driver for switch in self.switches))
+        return [trace for each in drivers if isinstance(each, Traced) for trace in each.traces()]
 
     def _seen_from_outside(self, runtime: Runtime) -> list[Callable[[], Awaitable[None]]]:
         if self.config.metrics is None:
             return []
         address = (self.config.metrics.host, self.config.metrics.port)
-        return [MetricsDoor(address, runtime, self.storage, self._quirks).run]
+        door = MetricsDoor(address, runtime, self.storage, self._quirks, self._queues)
+        if self.ocpp is not None:
+            self.ocpp.answered = door.answered
+        return [door.run]
+
+    def _queues(self) -> dict[str, int]:
+        return {switch.channel.id: switch.waiting for switch in self.switches}
 
     def _quirks(self) -> dict[str, int]:
         ocpp = self.ocpp
@@ -214,7 +239,8 @@ class House:
 
     def _looking_ahead(self, runtime: Runtime) -> list[Callable[[], Awaitable[None]]]:
         keeper = [] if self.tariff is None else [partial(self.tariff.run, runtime.report)]
-        return [*([] if self.outlook is None else [self.outlook.run]), *keeper]
+        watch = ClockWatch.of(runtime, self.storage.folder)
+        return [*([] if self.outlook is None else [self.outlook.run]), *keeper, *watch]
 
     def conformance_address(self, text: str) -> tuple[str, int]:
         """Host and port of --octt-trigger. Raises Misconfigured where this site must not have such a door."""

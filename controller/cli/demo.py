@@ -11,41 +11,69 @@ import argparse
 import asyncio
 import shutil
 import tempfile
-from contextlib import suppress
+import time
+from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
+from controller.cli import demo_days
 from controller.cli.compose import House, until_signalled
 from controller.cli.serve import beside, in_one_line, logs
 from controller.clock import SystemClock
-from controller.config import load
+from controller.config import Config, load
 from controller.core.events import RosterSet
-from controller.core.snapshot import Snapshot
+from controller.core.tariff import Rates
+from controller.ports import Clock
 from controller.roster_file import read_csv
 from controller.runtime import Runtime
+from controller.warp import WarpedClock, WarpedLoop
+from drivers.errors import WrongUse
 from drivers.sim.site import OCPP_VERSIONS, DemoSite
 from ui.app import run_async
 
 DUTIES_S = 10.0
+NARRATED_S = 1.0
+LOOK_S = 0.5
+FASTEST = 20.0  # on the wall's time; beyond that the loop's own time is needed, which a screen cannot live on
 
 
 def demo(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="depot-demo-"))
+    warped = options.days is not None or options.speed > FASTEST
     try:
         logs(folder / "depot.log")
-        code = in_one_line(lambda: _demo(options, folder))
+        _judge(options, warped)
+        loop = (lambda: WarpedLoop(options.speed)) if warped else None
+        code = in_one_line(lambda: _demo(options, folder), loop)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
+def _judge(options: argparse.Namespace, warped: bool) -> None:
+    """Raises WrongUse."""
+    if warped and not options.plain:
+        raise WrongUse(f"--days and a --speed above {FASTEST:g} need --plain: a screen lives by the wall")
+    if options.keep is not None and options.days is None:
+        raise WrongUse("--keep is for --days")
+    if options.days is not None and options.duration_s is not None:
+        raise WrongUse("--days ends by itself; leave --for out")
+
+
 async def _demo(options: argparse.Namespace, folder: Path) -> None:
-    clock = SystemClock(options.speed)
-    site = DemoSite(options.chargers, clock, options.seed, ocpp=tuple(OCPP_VERSIONS))
+    loop = asyncio.get_running_loop()
+    clock: Clock = SystemClock(options.speed)
+    if isinstance(loop, WarpedLoop):
+        clock = WarpedClock(loop, datetime.now(UTC) if options.days is None else demo_days.BEGINS)
+    site = DemoSite(options.chargers, clock, options.seed, tuple(OCPP_VERSIONS), options.days)
+    days = demo_days.Days.of(site, options.keep)
     try:
         await site.start()
         config = load(site.write(folder))
         house = House(config, clock)
+        if isinstance(loop, WarpedLoop):
+            loop.hold(lambda: house.storage.busy or house.worker.busy or house.asked.busy)
+        if days is not None:
+            days.keep(folder)
         async with house.open() as runtime:
 
             async def simulate() -> None:
@@ -56,16 +84,25 @@ async def _demo(options: argparse.Namespace, folder: Path) -> None:
             others = [
                 simulate,
                 lambda: _dispatch(site, runtime),
-                *([lambda: _narrate(site, runtime)] if options.plain else []),
+                *([lambda: _narrate(site, runtime)] if options.plain and days is None else []),
+                *([] if days is None else [lambda: days.account(runtime, _rates(config))]),
             ]
             work = until_signalled(house.run(runtime, others))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(options.duration_s):
-                    await (work if options.plain else beside(work, run_async(config.control_socket)))
+            if days is not None:
+                work = beside(work, days.over())
+            elif not options.plain:
+                work = beside(work, run_async(config.control_socket))
+            await (work if options.duration_s is None else beside(work, _passed(options.duration_s)))
             if options.plain:
                 await _last_words(site, runtime)
+            if days is not None:
+                await days.last_words(runtime)
     finally:
         await site.stop()
+
+
+def _rates(config: Config) -> Rates:
+    return Rates() if config.tariff is None else config.tariff.bands
 
 
 async def _dispatch(site: DemoSite, runtime: Runtime) -> None:
@@ -80,27 +117,19 @@ async def _dispatch(site: DemoSite, runtime: Runtime) -> None:
         await runtime.clock.sleep(DUTIES_S)
 
 
+async def _passed(wall_s: float) -> None:
+    """Returns when so much time has passed on the wall, whatever the loop's own says."""
+    ends_s = time.monotonic() + wall_s
+    while (left_s := ends_s - time.monotonic()) > 0:  # noqa: ASYNC110 - the wall decides
+        await asyncio.sleep(min(LOOK_S, left_s))
+
+
 async def _narrate(site: DemoSite, runtime: Runtime) -> None:
-    """One line per second: what the meter says, what is promised, who charges."""
-    seen = None
+    """One line per second on the wall: what the meter says, what is promised, who charges."""
     while True:
-        seen = await runtime.next_snapshot(seen)
-        print(_line(site, seen), flush=True)
-        await asyncio.sleep(1.0)
-
-
-def _line(site: DemoSite, seen: Snapshot) -> str:
-    root = seen.circuits[0]
-    measured = "/".join("----" if a is None else f"{a / 1e3:4.0f}" for a in root.measured_ma)
-    truth = max(site.world.current_a())
-    charging = [evse for evse in seen.evses if (evse.power_w or 0) > 0]
-    online = sum(evse.connected for evse in seen.evses)
-    return (
-        f"{seen.time.astimezone(ZoneInfo(seen.timezone)):%H:%M:%S}  {seen.state:8}  meter {measured} A"
-        f"  promised {max(root.committed_ma) / 1e3:4.0f} A  copper {truth:5.1f} of {site.limit_a} A"
-        f"  online {online}/{len(seen.evses)}  charging {len(charging)}"
-        f"  {sum(evse.power_w or 0 for evse in charging) / 1e3:6.1f} kW  alarms {len(seen.alarms)}"
-    )
+        seen = await runtime.next_snapshot(None)
+        print(demo_days.line(site, seen), flush=True)
+        await _passed(NARRATED_S)
 
 
 async def _last_words(site: DemoSite, runtime: Runtime) -> None:

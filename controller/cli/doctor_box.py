@@ -6,7 +6,6 @@ sysfs, adjtimex(2), statvfs(3).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +15,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from controller.clock import EARLIEST_PLAUSIBLE
+from controller.clock import TIME_ERROR, kernel_state, survives_power_cuts
 from controller.config import Config
+from controller.core.timekeeper import EARLIEST
 from controller.recovery import backups
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -28,7 +28,6 @@ HOT_C = (75, 85)
 MEMORY_MB = (150, 50)
 CERTIFICATE = timedelta(days=30)
 BACKUP_S = 2 * 86_400.0
-_TIME_ERROR = 5  # of adjtimex: nothing keeps the clock right
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Finding:
 
 def box(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
     """`root`: where proc and sys are."""
-    yield clock(_clock_state(), datetime.now(UTC), (root / "dev/rtc0").exists())
+    yield clock(kernel_state(), datetime.now(UTC), survives_power_cuts(root))
     yield disk(config.storage_path)
     yield temperature(root / "sys/class/thermal")
     yield memory(root / "proc/meminfo")
@@ -59,19 +58,11 @@ def _graded(value: float, bounds: tuple[float, float], low_is_bad: bool = True) 
     return FAIL if value >= fail else WARN if value >= warn else OK
 
 
-def _clock_state() -> int:
-    """Of the kernel; below 0 where it does not tell."""
-    try:
-        return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)))
-    except (OSError, AttributeError):
-        return -1
-
-
 def clock(state: int, now: datetime, has_rtc: bool) -> Finding:
     told = f"{now:%Y-%m-%d %H:%M:%S} UTC"
-    if now < EARLIEST_PLAUSIBLE:
+    if now < EARLIEST:
         return Finding("clock", FAIL, f"{told} cannot be", "set it, or connect a time service: timedatectl")
-    if state == _TIME_ERROR:
+    if state == TIME_ERROR:
         todo = "enable a time service: timedatectl set-ntp true; without one plans and bills are wrong"
         return Finding("clock", WARN, f"{told}, nothing keeps it right", todo)
     if not has_rtc:

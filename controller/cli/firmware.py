@@ -154,6 +154,8 @@ async def _upgrade(options: argparse.Namespace) -> int:
             return _failed(refused)
         if snapshot.campaign is not None and snapshot.campaign.order == order:
             break
+    if options.json:
+        return _print_json({"order": order, "stations": options.stations, "version": options.version})
     print(f"begun: {', '.join(options.stations)}, one after the other; see `depot firmware status --follow`")
     return 0
 

@@ -50,7 +50,6 @@ from controller.core.model import SITE
 from drivers.errors import Misconfigured
 
 T = TypeVar("T")
-LISTEN_S = 120.0
 MOST_EVSES = 20
 LEAST_MA = 6_000
 CREDENTIALS = "credentials"  # of the installed service (systemd/README.md)
@@ -134,12 +133,12 @@ def _told(talk: Talk, path: Path) -> Draft:
     if not draft.here and (path.parent / CREDENTIALS).is_dir():
         draft = replace(draft, secrets_in=f"{CREDENTIALS}/")
     taken: list[str] = []
-    draft = replace(draft, circuits=(_circuit(talk, draft, SITE, None, taken),))
+    draft = replace(draft, circuits=(_circuit(talk, SITE, None, taken),))
     while name := talk.ask(
         "\nA circuit below it with a fuse of its own, by name (empty: no more)", _new(draft), ""
     ):
         parent = talk.ask(f"{name} is fed by", _one_of(*(c.id for c in draft.circuits)), SITE)
-        draft = replace(draft, circuits=(*draft.circuits, _circuit(talk, draft, name, parent, taken)))
+        draft = replace(draft, circuits=(*draft.circuits, _circuit(talk, name, parent, taken)))
     draft = _enough_assumed(talk, draft)
     return _stations(talk, draft)
 
@@ -147,7 +146,7 @@ def _told(talk: Talk, path: Path) -> Draft:
 # --- circuits and meters ----------------------------------------------------------------------------------------------
 
 
-def _circuit(talk: Talk, draft: Draft, id: str, parent: str | None, taken: list[str]) -> DraftCircuit:
+def _circuit(talk: Talk, id: str, parent: str | None, taken: list[str]) -> DraftCircuit:
     what = "the grid connection" if id == SITE else id
     limit_ma = talk.ask(f"Fuse of {what}, per phase", _in("A", positive_current_ma))
     meter = _meter(talk, what, "main" if id == SITE else id, taken)

@@ -1,10 +1,9 @@
-"""Commands that only look: status, sessions, version."""
+"""Commands that only look: status, version; and how anything that is asked and told looks on a terminal."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
 import json
 import os
 import sys
@@ -19,9 +18,6 @@ from controller.core.units import parse_duration_s
 from ui.client import CallRefused, Client
 
 DEFAULT_SOCKET = "/run/depot/control.sock"
-SESSION_COLUMNS = (
-    "id", "evse", "token", "vehicle", "started", "ended", "energy_wh", "cost", "currency", "stop_reason", "marks"
-)  # fmt: skip
 
 
 def socket_path(options: argparse.Namespace) -> str:
@@ -88,38 +84,6 @@ def told_wiring(evse: dict[str, Any]) -> Iterable[str]:
         yield f"rotation   {likely} seems right ({seen}){todo}"
 
 
-def sessions(options: argparse.Namespace) -> int:
-    zone = ask(options, "status")["site"].get("timezone")
-    since, until = _moment(options.since, zone), _moment(options.until, zone)
-    rows = _all_sessions(options, since, until)
-    if options.json:
-        return _print_json(rows)
-    if options.csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(SESSION_COLUMNS)
-        writer.writerows([_cell(row.get(column)) for column in SESSION_COLUMNS] for row in rows)
-        return 0
-    table(
-        ("EVSE", "VEHICLE", "TOKEN", "STARTED", "ENDED", "kWh", "COST", "WHY", "MARKS"),
-        (
-            (r["evse"], r.get("vehicle"), r.get("token"), _local(r["started"], zone), _local(r.get("ended"), zone),
-             f"{r['energy_wh'] / 1e3:.2f}", _money(r), r.get("stop_reason"), " ".join(r.get("marks") or ()))
-            for r in rows
-        ),
-    )  # fmt: skip
-    return 0
-
-
-def _all_sessions(options: argparse.Namespace, since: str | None, until: str | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    more = True
-    while more:
-        page = ask(options, "sessions", since=since, until=until, skip=len(rows))
-        rows += page["sessions"]
-        more = page["more"]
-    return rows
-
-
 def version(options: argparse.Namespace) -> int:
     if options.sbom:
         return _print_json(document())
@@ -166,11 +130,6 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _money(session: dict[str, Any]) -> str | None:
-    cost = session.get("cost")
-    return None if cost is None else f"{cost:.2f} {session.get('currency') or ''}".rstrip()
 
 
 def _number(value: float | None) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from controller.cli.looks import _print_json, table
 from controller.config.meter_address import MeterAddress, meter_address
 from controller.config.values import Wrong, quoted
-from drivers.errors import Misconfigured
+from drivers.errors import Misconfigured, WrongUse
 from drivers.modbus import find, guards, maps
 from drivers.modbus import kinds as known_kinds
 from drivers.modbus.line import Address
@@ -103,6 +103,11 @@ def _source(doc: str) -> str:
 def probe(options: argparse.Namespace) -> int:
     """Raises DriverError when nobody can be asked at all."""
     at = _address(options.address)
+    if options.kind is not None:
+        try:
+            find(options.kind)
+        except Misconfigured as error:
+            raise WrongUse(str(error)) from None
     units: Sequence[int] = options.units or (at.unit,)
     wire = Address(at.host, at.port, at.transport, at.baud, at.parity, at.stop_bits)
     with _Progress() as progress:
@@ -124,12 +129,12 @@ def probe(options: argparse.Namespace) -> int:
 
 
 def _address(written: str) -> MeterAddress:
-    """Unit 1 where none is said. Raises Misconfigured."""
+    """Unit 1 where none is said. Raises WrongUse."""
     whole = written if re.search(r"[^/]/\d+$", written) else f"{written.rstrip('/')}/1"
     try:
         return meter_address(whole)
     except Wrong as wrong:
-        raise Misconfigured(f"{quoted(written)}: {wrong.suggestion}") from None
+        raise WrongUse(f"{quoted(written)}: {wrong.suggestion}") from None
 
 
 class _Progress:

@@ -91,11 +91,17 @@ def chargers(text: str) -> int:
     return int(text)
 
 
+def days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 31:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 1 to 31')
+    return int(text)
+
+
 def speed(text: str) -> float:
     try:
         speed = float(text)
     except ValueError:
         speed = 0.0
-    if not 1.0 <= speed <= 20.0:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 1 to 20')
+    if not 1.0 <= speed <= 1000.0:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 1 to 1000')
     return speed

@@ -81,6 +81,8 @@ def cleared(options: argparse.Namespace) -> int:
 
 def soc(options: argparse.Namespace) -> int:
     said = ask(options, "soc", target=options.target, soc=options.soc)
+    if options.json:
+        return _print_json(said)
     print(f"{said['vehicle']} at {said['evse']}: {said['soc']} % of {said['battery_wh'] / 1000:g} kWh")
     return 0
 

@@ -13,11 +13,12 @@ from typing import Any
 from controller.cli import readings
 from controller.cli.compose import House, first_line, until_signalled
 from controller.cli.journald import JournalHandler, connected
-from controller.clock import SystemClock
+from controller.cli.mishaps import Mishaps
+from controller.clock import SystemClock, kept_clock
 from controller.config import Config, describe, load
 from controller.ledger import LedgerError
 from controller.tariff_file import prices_troubles
-from drivers.errors import DriverError, Misconfigured
+from drivers.errors import DriverError, Misconfigured, WrongUse
 from ui.app import run_async
 
 
@@ -43,7 +44,8 @@ def serve(config: Config, with_ui: bool, octt: str | None = None) -> int:
     suite may give orders."""
 
     async def work() -> None:
-        house = House(config, SystemClock())
+        asyncio.get_running_loop().set_exception_handler(Mishaps().heard)
+        house = House(config, kept_clock(config.storage_path))
         address = None if octt is None else house.conformance_address(octt)
         async with house.open() as runtime:
             others = [] if address is None else [house.conformance_door(address, runtime).run]
@@ -53,10 +55,16 @@ def serve(config: Config, with_ui: bool, octt: str | None = None) -> int:
     return in_one_line(work)
 
 
-def in_one_line(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Runs `work`; what a person must mend becomes one line on stderr and exit code 1."""
+def in_one_line(
+    work: Callable[[], Coroutine[Any, Any, None]],
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Runs `work`; what a person must mend becomes one line on stderr and exit code 1. Raises WrongUse."""
     try:
-        asyncio.run(work())
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(work())
+    except WrongUse:
+        raise
     except (LedgerError, DriverError) as error:
         text: str | None = str(error)
     except BaseExceptionGroup as group:

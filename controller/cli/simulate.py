@@ -24,6 +24,7 @@ from controller.simulation.files import BadInput, Series, Stay, read_series, rea
 from controller.simulation.knowledge import Knowledge
 from controller.simulation.night import Night, Visit
 from controller.simulation.plant import Plant, with_site_meter
+from drivers.errors import WrongUse
 
 BAR = 40
 MOST_ITERATIONS = 200_000  # of the solver, instead of a time: a slow machine must not plan otherwise
@@ -93,7 +94,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def changes(texts: Iterable[str]) -> dict[tuple[str, ...], object]:
-    """`site.limit=200 A` as the key's path and its value as the config file would have it. Raises BadInput."""
+    """`site.limit=200 A` as the key's path and its value as the config file would have it. Raises WrongUse."""
     found: dict[tuple[str, ...], object] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -102,7 +103,7 @@ def changes(texts: Iterable[str]) -> dict[tuple[str, ...], object]:
         except ValueError:
             path = ()
         if not equals or not path:
-            raise BadInput(f'--set {text}: write it like --set site.limit="200 A"')
+            raise WrongUse(f'--set {text}: write it like --set site.limit="200 A"')
         try:
             found[path] = tomllib.loads(f"value = {value}")["value"]
         except ValueError:
@@ -127,7 +128,7 @@ def _start(text: str | None, zone: ZoneInfo) -> datetime | None:
         start = datetime.fromisoformat(text)
         return (start if start.tzinfo else start.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise BadInput(f'--start "{text}" is not a time like 2026-11-22 or 2026-11-22T18:00') from None
+        raise WrongUse(f'--start "{text}" is not a time like 2026-11-22 or 2026-11-22T18:00') from None
 
 
 def _announced(visits: Iterable[Visit]) -> list[tuple[EvseId, Stay]]:

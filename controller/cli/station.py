@@ -18,8 +18,6 @@ from controller.cli.acts import _departure
 from controller.cli.looks import _moment, _print_json, ask, socket_path, stamp, table
 from ui.client import CallRefused, Client
 
-ANSWER_S = 330.0  # a report of a slow station; the controller gives up before
-
 
 def asks(question: str, *names: str, **fixed: object) -> Callable[[argparse.Namespace], int]:
     """A command that asks `question` with these of its options."""
@@ -67,7 +65,7 @@ def _ask(
     show: Callable[[dict[str, Any]], None] | None = None,
 ) -> int:
     told = {name: value for name, value in args.items() if value is not None and value is not False}
-    client = Client(socket_path(options), answer_s=ANSWER_S)
+    client = Client(socket_path(options))
     answer = asyncio.run(client.call("station-ask", station=options.station, question=question, args=told))
     if options.json:
         _print_json(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from typing import Any
@@ -13,9 +14,15 @@ from controller.cli.looks import _local, _print_json, ask, stamp, table
 from ui.client import CallRefused
 
 COLUMNS = ("token", "group", "expires", "blocked", "vehicle", "concurrent", "note")
+LONGEST_ID = 36  # characters, by OCPP
 AT_ONCE = 100  # tokens in one call: a line of the control socket is 64 kB
 YES, NO = ("yes", "true", "1"), ("no", "false", "0", "")
 MOST_COMPLAINTS = 20
+STILL = (
+    "It is still in: backups made so far (up to 12 months; remove those in the folder `backups` to be rid of it sooner,\n"
+    "`depot backup` makes a new one), the flight recorder in memory (hours, or until a restart), exports made with\n"
+    "--plain-tokens, and the memory of chargers (their cache of tokens). The audit never held more than its end."
+)
 
 
 def shown(options: argparse.Namespace) -> int:
@@ -42,6 +49,8 @@ def shown(options: argparse.Namespace) -> int:
 def add(options: argparse.Namespace) -> int:
     zone = _zone(options)
     token: dict[str, Any] = {"token": options.token}
+    if not 0 < len(options.token.strip()) <= LONGEST_ID or not options.token.isprintable():
+        raise CallRefused("bad-request", f"a token has 1 to {LONGEST_ID} printable characters")
     for name in ("group", "vehicle", "note"):
         if (value := getattr(options, name)) is not None:
             token[name] = value
@@ -54,14 +63,47 @@ def add(options: argparse.Namespace) -> int:
         token["concurrent"] = True
     if options.blocked or options.unblocked:
         token["blocked"] = options.blocked
-    ask(options, "tokens-set", tokens=[token])
+    said = ask(options, "tokens-set", tokens=[token])
+    if options.json:
+        return _print_json(said)
     print(f"stored: {options.token}")
     return 0
 
 
 def remove(options: argparse.Namespace) -> int:
-    print(f"removed: {ask(options, 'token-remove', token=options.token)['removed']}")
+    said = ask(options, "token-remove", token=options.token)
+    if options.json:
+        return _print_json(said)
+    print(f"removed: {said['removed']}")
     return 0
+
+
+def forget(options: argparse.Namespace) -> int:
+    """Asks first: there is no way back."""
+    if not options.yes and not _confirmed(options.token):
+        raise CallRefused(
+            "not-confirmed", "nothing was forgotten; it cannot be undone: type the token, or say --yes"
+        )
+    told = ask(options, "token-forget", token=options.token)
+    if options.json:
+        return _print_json(told)
+    count = told["sessions"]
+    if not count and not told["was_known"]:
+        print(f"{options.token} was in no book and in no session; is it typed right?")
+        return 0
+    print(f"forgotten: {told['alias']} stands in its place in {count} session{'' if count == 1 else 's'}")
+    print(STILL)
+    return 0
+
+
+def _confirmed(token: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    print(f"{token} becomes an alias in every session, for ever. Type the token again to go on:")
+    try:
+        return input("> ").strip().casefold() == token.strip().casefold()
+    except EOFError:
+        return False
 
 
 def imported(options: argparse.Namespace) -> int:
@@ -75,6 +117,8 @@ def imported(options: argparse.Namespace) -> int:
             text = f"{options.file}: {refused.text} (counted from row {first + 1}); {stored} tokens were stored before"
             raise CallRefused(refused.code, text) from None
     gone = _without(options, tokens) if options.replace else 0
+    if options.json:
+        return _print_json({"stored": stored, "removed": gone})
     print(f"stored: {stored} tokens" + (f", removed: {gone}" if options.replace else ""))
     return 0
 

@@ -28,13 +28,14 @@ from controller.config.circuits import (
     read_head,
     read_meters,
 )
-from controller.config.files import path_below, socket_path
+from controller.config.files import socket_path
 from controller.config.grid import note_blind_surplus, read_grid_limits
 from controller.config.lines import KeyPath, key_lines
 from controller.config.ocpp import OCPP_KEYS, read_ocpp
 from controller.config.outside import METRICS_KEYS, MQTT_KEYS, read_metrics, read_mqtt
 from controller.config.report import describe
 from controller.config.stations import OCPP_LINK, read_stations
+from controller.config.storing import DEFAULT_STORAGE, read_storage
 from controller.config.table import Findings, Table
 from controller.config.tariff import TARIFF_KEYS, read_tariff
 from controller.config.types import (
@@ -45,6 +46,7 @@ from controller.config.types import (
     Config,
     ConfigError,
     InputConfig,
+    Keep,
     MeterConfig,
     MetricsConfig,
     MqttConfig,
@@ -64,6 +66,7 @@ from controller.core.model import Evse, EvseId, Meter, Site
 from controller.rights import DEFAULT, EVERYONE, Rights
 
 __all__ = [
+    "DEFAULT_STORAGE",
     "BatteryConfig",
     "Budget",
     "CloudConfig",
@@ -71,6 +74,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "InputConfig",
+    "Keep",
     "MeterConfig",
     "MetricsConfig",
     "MqttConfig",
@@ -88,7 +92,6 @@ __all__ = [
     "load",
 ]
 
-DEFAULT_STORAGE = Path("/var/lib/depot")
 DEFAULT_SOCKET = Path("/run/depot/control.sock")
 # A depot of 50 stations is some 15 kB; more than this is another file by mistake (or a device that never
 # ends).
@@ -171,7 +174,8 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
     open_platform = None
     if (table := root.table("open_platform", OPEN_PLATFORM_KEYS)) is not None:
         open_platform = read_open_platform(table, stations, path.parent)
-    storage_path, control_socket, rights = _read_places(root, path.parent)
+    storage_path, keep = read_storage(root, path.parent)
+    control_socket, rights = _read_control(root, path.parent)
     grid_limits, inputs = read_grid_limits(root, circuits, stations.evses, head.voltage_mv)
     batteries, places = read_batteries(root, circuits, meters)
     tariff = None
@@ -214,6 +218,7 @@ def _config(path: Path, values: Mapping[str, object], findings: Findings) -> Con
         rights=rights,
         metrics=metrics,
         mqtt=mqtt,
+        keep=keep,
     )
 
 
@@ -229,9 +234,8 @@ def _proven(evses: Mapping[EvseId, Evse], ocpp: OcppConfig | None) -> Mapping[Ev
     }
 
 
-def _read_places(root: Table, base: Path) -> tuple[Path, Path, Rights]:
-    """Where the records lie, where the controller can be reached, and by whom."""
-    storage = root.table("storage", "path")
+def _read_control(root: Table, base: Path) -> tuple[Path, Rights]:
+    """Where the controller can be reached, and by whom."""
     control = root.table("control", "socket operators viewers")
     rights = DEFAULT
     if control is not None:
@@ -239,8 +243,7 @@ def _read_places(root: Table, base: Path) -> tuple[Path, Path, Rights]:
         rights = Rights(operators, control.optional("viewers", group, rights.viewers))
         if rights.operators == EVERYONE:
             control.note("operators", "everyone may not act", "name a group, and give everyone viewers")
-    return (
-        DEFAULT_STORAGE if storage is None else storage.optional("path", path_below(base), DEFAULT_STORAGE),
-        DEFAULT_SOCKET if control is None else control.optional("socket", socket_path(base), DEFAULT_SOCKET),
-        rights,
+    place = (
+        DEFAULT_SOCKET if control is None else control.optional("socket", socket_path(base), DEFAULT_SOCKET)
     )
+    return place, rights

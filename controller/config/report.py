@@ -15,8 +15,9 @@ from controller.config.meter_address import MeterAddress
 from controller.config.outside import outside
 from controller.config.readings import written
 from controller.config.stations import PERMITS
+from controller.config.storing import DAY_S
 from controller.config.tariff import DAYS, uncovered
-from controller.config.types import Budget, Config
+from controller.config.types import Budget, Config, Keep
 from controller.config.values import in_amps, in_kw
 from controller.config.wording import amount, imbalance_of, limit_of, phases_of, supply_of, wiring
 from controller.core.model import Circuit, CircuitId, Evse, StationId
@@ -60,9 +61,21 @@ def _site(config: Config) -> list[str]:
         *_offline(config),
         *_unqualified(config),
         f"storage {config.storage_path}",
+        *_kept(config.keep),
         f"control socket {config.control_socket}",
         *_roles(config.rights),
     ]
+
+
+def _kept(keep: Keep) -> list[str]:
+    times = (
+        ("sessions", keep.sessions_s),
+        ("id tokens in them", keep.tokens_s),
+        ("alarms", keep.alarms_s),
+        ("audit", keep.audit_s),
+    )
+    told = [f"{what} {kept_s / DAY_S:g} d" for what, kept_s in times if kept_s is not None]
+    return [f"  kept for: {', '.join(told)}"] if told else []
 
 
 def _roles(rights: Rights) -> list[str]:

@@ -31,8 +31,8 @@ STATION_KEYS = "circuit fallback evse ocpp open_platform"
 OPEN_PLATFORM_LINK_KEYS = "device_id link autostart serial model permit"
 PERMITS = ("start", "stop", "schedule")  # of sessions that OCPP leads; everything else is the companion's own
 
-# A leased profile renewed at half-life; the slack covers the station's clock.
-OCPP_LINK = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
+# A leased profile renewed at half-life; the slack covers a clock as far behind as profiles begin early for (`CLOCK_SLACK_S`).
+OCPP_LINK = Link("ocpp", lease_s=180, lease_slack_s=60, raise_gap_s=10, answer_s=12, stores_plans=True)
 # Schedules end on whole minutes and every command costs quota: longer leases, fewer raises. A schedule
 # belongs to the connector, not to the transaction.
 CLOUD_LINK = Link(
@@ -44,6 +44,7 @@ CLOUD_LINK = Link(
     lease_ends_with_transaction=False,
     settle_s=15,
     stores_schedules=True,
+    names_tokens=False,
 )
 # A limit goes out as soon as the charger's poll is open and lies over its start power until its own duration is over,
 # session or not. It expires unread after the slack less 5 s, so the lease never begins later than that. Short, because
@@ -57,6 +58,7 @@ ONSITE_LINK = Link(
     lease_ends_with_transaction=False,
     settle_s=10,
     stores_schedules=True,
+    names_tokens=False,
 )
 
 _CHANNELS = {"ocpp": 'listen = "0.0.0.0:8887"', "open_platform": "the customer's consent"}

@@ -192,6 +192,17 @@ class TariffConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """How many seconds the books keep what is over; None = for ever. tokens_s: after that, aliases stand in the place of
+    the id tokens of sessions."""
+
+    sessions_s: float | None = None
+    tokens_s: float | None = None
+    alarms_s: float | None = None
+    audit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsConfig:
     host: str
     port: int  # 0: the system picks a free one
@@ -230,6 +241,7 @@ class Config:
     rights: Rights = DEFAULT  # who may look and act at the control socket
     metrics: MetricsConfig | None = None
     mqtt: MqttConfig | None = None
+    keep: Keep = field(default_factory=Keep)
 
     @property
     def readings(self) -> Readings:

@@ -106,13 +106,15 @@ class Agenda:
     def _unnamed(
         self, turns: Sequence[RosterEntry], here: Mapping[EvseId, Session], now: datetime
     ) -> Session | None:
-        """A vehicle that has no token cannot be recognised: the roster's word that it stands there has to do."""
-        known = self.site.vehicles.get(VehicleId(turns[0].vehicle))
-        if known is not None and known.tokens:
-            return None
+        """A vehicle that has no token, or stands where none is told of, cannot be recognised: the roster's word has to do."""
         turn = next((turn for turn in turns if turn.departs > now), None)
-        session = None if turn is None or turn.evse is None else here.get(turn.evse)
-        return session if session is not None and session.vehicle is None else None
+        evse = None if turn is None or turn.evse is None else self.site.evses.get(turn.evse)
+        session = None if evse is None else here.get(evse.id)
+        if evse is None or session is None or session.vehicle is not None:
+            return None
+        known = self.site.vehicles.get(VehicleId(turns[0].vehicle))
+        has_token = known is not None and bool(known.tokens)
+        return None if has_token and evse.link.names_tokens else session
 
     def usual_phases(self, session: Session) -> tuple[int, ...] | None:
         """Of a vehicle that always drew on fewer than its EVSE has: to plan with, never to count on."""

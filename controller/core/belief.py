@@ -15,6 +15,7 @@ from controller.core.commitments import Commitments
 from controller.core.events import (
     AccessRefused,
     ChannelChanged,
+    ClockJudged,
     EvseSample,
     FaultReported,
     LinkDown,
@@ -189,6 +190,7 @@ class Belief:
         self.meters: dict[MeterId, MeterBelief] = {meter: MeterBelief() for meter in site.meters}
         self.channels: dict[str, ChannelChanged] = {}
         self.books: dict[str, str] = {}  # trouble with our own files, by source
+        self.clock = ClockJudged("", "")
         self.refused: dict[tuple[str, str], tuple[AccessRefused, float]] = {}
         self.faults: dict[tuple[StationId, EvseId | None, str], str] = {}  # running ones, with their text
         self.trouble = Trouble()

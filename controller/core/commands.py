@@ -16,6 +16,8 @@ from controller.core.model import (
     VehicleId,
 )
 from controller.core.roster import RosterEntry
+from controller.core.signed import SignedValue
+from controller.core.standby import Standby
 
 # --- commands -------------------------------------------------------------------------------------------------
 
@@ -92,6 +94,29 @@ class DropSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StorePlan:
+    """Have the station follow this while we are gone: under every lease, never above its fallback, for this transaction
+    only, and ending by itself. `started`: when the transaction began."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    transaction: str
+    started: datetime
+    plan: Standby
+
+
+@dataclass(frozen=True, slots=True)
+class DropPlan:
+    """Have nothing but the fallback follow the lease again. Accepted also when there was no plan."""
+
+    id: str
+    evse: EvseId
+    channel: str
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpgradeFirmware:
     """Have the station install firmware. `url` None: the station knows where (Open Platform). `evse`: any of the
     station's; its progress comes back as FirmwareReported."""
@@ -116,7 +141,7 @@ class StoreTokens:
 
 
 Steering = SetLimit | StartCharging | StopCharging | StartDischarge  # moves energy: drivers hurry
-Care = StoreSchedule | DropSchedule | UpgradeFirmware | StoreTokens  # in its own time
+Care = StoreSchedule | DropSchedule | StorePlan | DropPlan | UpgradeFirmware | StoreTokens  # in its own time
 Command = Steering | Care  # for stations
 
 
@@ -279,6 +304,23 @@ class TokenForgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenReplaced:
+    """In all that is kept of the past, `alias` stands in the place of this id token."""
+
+    token: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedSaved:
+    """Signed meter values of a transaction, as they came."""
+
+    station: StationId
+    transaction: str
+    values: tuple[SignedValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InputSaved:
     """The contact of an external limit changed."""
 
@@ -364,4 +406,6 @@ Entry = (
     | StaySaved
     | HushSaved
     | HushLifted
+    | TokenReplaced
+    | SignedSaved
 )

@@ -71,6 +71,7 @@ class Account:
     alone: bool = True  # nothing was acknowledged since its link came up
     accepted_phases: int | None = None
     switched_s: float = float("-inf")  # when it first said yes to these
+    outdated: bool = False  # its lease ends at a time of day that has been set since
 
     def floor_ma(self) -> int:
         """What it does alone. While it answers us a fallback that it has only promised counts too: what it makes of it
@@ -144,6 +145,18 @@ class Account:
             found.append((self.accepted_ma, self.accepted_phases))
         return found
 
+    def outlasting(self, seconds: float, now_s: float) -> list[Hold]:
+        """All that may be in force, for longer: what is sent from now on ends it, no answer to what was sent before."""
+        found = [(sent.limit_ma, sent.until_s, sent.phases) for sent in self.sent]
+        found += [(hold.current_ma, hold.until_s, hold.phases) for hold in self.holds if hold.firm]
+        if self.accepted_ma is not None:
+            found.append((self.accepted_ma, self.accepted_until_s, self.accepted_phases))
+        return [
+            Hold(current_ma, until_s + seconds, True, now_s, phases)
+            for current_ma, until_s, phases in found
+            if until_s > now_s
+        ]
+
     def one_phase(self, now_s: float) -> bool:
         """Whether all that may be drawn above the floor surely flows on the first conductor."""
         floor_ma = self.floor_ma()
@@ -177,7 +190,16 @@ class Commitments:
         until_s = now_s + link.lease_s + link.lease_slack_s
         account.sent.append(Sent(command, limit_ma, now_s, until_s, phases))
         account.wrote_s = now_s
+        account.outdated = False
         self._owner[command] = evse
+
+    def clock_set(self, by_s: float, now_s: float) -> None:
+        """Stations get their time from us: one whose clock goes back follows its lease for as much longer, unless a limit
+        of the new time reaches it first."""
+        for account in self.accounts.values():
+            account.outdated = True
+            if by_s < 0:
+                account.holds += account.outlasting(-by_s, now_s)
 
     # --- what becomes of it -----------------------------------------------------------------------------------
 

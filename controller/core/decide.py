@@ -55,6 +55,7 @@ def decide(state: State, now: Moment) -> Decision:
         *_limits(state, writes, entries, now_s),
         *state.lists.due(state.tokens, _reached(state), state.next_command, now_s),
         *state.stored.due(state.schedules, state.next_command),
+        *_plans_to_keep(state, now),
     ]
     set_points = state.batteries.due(partial(scene, state, shared.assumed, now), state.next_command, now)
     booked = state.switching.booked(shared.learnt, state.commitments, now_s)
@@ -120,6 +121,23 @@ def _conditions(
     yield from state.switching.conditions()
     yield from state.foreseen
     yield from miswired(state.detective)
+
+
+def _plans_to_keep(state: State, now: Moment) -> list[Command]:
+    """Only a station that keeps its fallback follows a plan: else there is nothing for it to end in."""
+    accounts, plan = state.commitments.accounts, state.plan
+    wanted = (
+        {}
+        if plan is None
+        else {
+            evse: standby
+            for evse, standby in plan.standbys.items()
+            if evse in accounts and accounts[evse].fallback_ma == accounts[evse].evse.fallback_ma
+        }
+    )
+    proofs = [evse for evse, memory in state.memory.items() if now.mono_s < memory.held_until_s]
+    running, connected = state.sessions.running, state.belief.connected
+    return state.standbys.due(wanted, running, proofs, connected, state.next_command, now)
 
 
 def _reached(state: State) -> set[StationId]:

@@ -24,7 +24,7 @@ from controller.core.foresight import advised, other_loads
 from controller.core.lending import lenders, priorities
 from controller.core.model import Departure, EvseId, Moment, Schedule, Site, StationId
 from controller.core.observing import connected, diagnosed, fell_back, observed
-from controller.core.outlive import restore
+from controller.core.outlive import restore, unsaved
 from controller.core.peak import RAISE_PCT
 from controller.core.planning import PlanRequest, Present
 from controller.core.preview import Consequence, Previewed, preview, preview_departure
@@ -32,6 +32,7 @@ from controller.core.proof import Proof
 from controller.core.readiness import apply_upgrade, refused_while_held
 from controller.core.session import Session
 from controller.core.setting import planned, proved
+from controller.core.standby_kept import Standbys
 from controller.core.state import State
 from controller.core.tariff import Tariff
 from controller.core.tokens import TokenBook
@@ -79,6 +80,7 @@ class Depot:
                 | ev.AccessRefused()
                 | ev.ChannelChanged()
                 | ev.BooksChanged()
+                | ev.ClockJudged()
             ):
                 return connected(self._state, event, now)
             case ev.FallbackStored() | ev.FallbackRefused():
@@ -88,6 +90,7 @@ class Depot:
                 | ev.TransactionStarted()
                 | ev.TransactionIdentified()
                 | ev.TransactionMeasured()
+                | ev.MeterSigned()
                 | ev.TransactionEnded()
             ):
                 return transacted(self._state, event, now)
@@ -108,12 +111,15 @@ class Depot:
                 | ev.DischargeWished()
             ):
                 held = refused_while_held(self._state, event, now)
-                return Applied((held or apply_wish(self._state, event, now),), urgent=True)
+                told = held or apply_wish(self._state, event, now)
+                return Applied((told, *unsaved(self._state, now)), urgent=True)
             case ev.FlexWished():
-                return Applied((apply_flex(self._state, event, now),), urgent=True)
+                told = apply_flex(self._state, event, now)
+                return Applied((told, *unsaved(self._state, now)), urgent=True)
             case ev.FlexEnded():
                 self._state.flex.end()
-                return Applied((Audited(now.utc, event.by, "flex-ended", self.site.name, ""),), urgent=True)
+                ended = Audited(now.utc, event.by, "flex-ended", self.site.name, "")
+                return Applied((ended, *unsaved(self._state, now)), urgent=True)
             case ev.UpgradeWished():
                 return Applied((apply_upgrade(self._state, event, now),), urgent=True)
             case ev.UpgradeEnded():
@@ -128,7 +134,7 @@ class Depot:
                 return diagnosed(self._state, event, now)
             case ev.ScheduleSet() | ev.ScheduleCleared() | ev.DepartureSet():
                 return planned(self._state, event, now)
-            case ev.TokenSet() | ev.TokenRemoved() | ev.TokensRestored():
+            case ev.TokenSet() | ev.TokenRemoved() | ev.TokenErased() | ev.TokensRestored():
                 return keep_tokens(self._state, event, now)
             case ev.StationQualified() | ev.QualificationRestored() | ev.RenewalHeld():
                 return proved(self._state, event, now)
@@ -182,6 +188,7 @@ class Depot:
                 drawn_ma=state.appetites.most_ma(s),
                 granted_ma=state.memory[evse].grant_ma,
                 phases=state.usage.phases(evse, now.mono_s) or state.agenda.usual_phases(s),
+                wakes=state.tempo.paces[evse].wakes,
             )
             for evse, s in state.sessions.running.items()
         )
@@ -248,6 +255,11 @@ class Depot:
     def stored(self, evse: EvseId) -> Mapping[str, str]:
         """Whether the station has taken over the schedule it should hold, by schedule id."""
         return self._state.stored.words(evse, self._state.schedules.get(evse, {}))
+
+    @property
+    def standbys(self) -> Standbys:
+        """What the stations hold of the plan; to look at, it changes by facts and steps only."""
+        return self._state.standbys
 
     def firmware(self, station: StationId) -> str:
         """What it runs as far as it has said; empty while unknown."""

@@ -158,9 +158,11 @@ def _stay(account: Account, heading: int | None, now_s: float) -> int | None:
 
 
 def _half_gone(account: Account, now_s: float) -> bool:
-    """Half of the lease is gone: renew it (not before the answer to the last write)."""
+    """Half of the lease is gone, or its end is a time of day that was set: renew it (not before the answer to the last
+    write)."""
     left = account.lease_left_s(now_s)
-    return not account.sent and left is not None and left <= account.evse.link.lease_s / 2
+    due = left is not None and (account.outdated or left <= account.evse.link.lease_s / 2)
+    return not account.sent and due
 
 
 def _may_write(account: Account, now_s: float, *, decrease: bool) -> bool:

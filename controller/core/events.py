@@ -26,6 +26,7 @@ from controller.core.model import (
     StationId,
 )
 from controller.core.roster import RosterEntry
+from controller.core.signed import SignedValue
 from controller.core.tariff import Tariff
 
 # --- meters ---------------------------------------------------------------------------------------------------
@@ -205,6 +206,15 @@ class TransactionMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class MeterSigned:
+    """Meter values of a transaction that the station's meter has signed: kept for those who can check the signature."""
+
+    station: StationId
+    transaction: str
+    values: tuple[SignedValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AccessRefused:
     """Somebody was turned away at a door: unknown identity, wrong password, wrong subprotocol, old firmware."""
 
@@ -232,6 +242,16 @@ class BooksChanged:
 
     source: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJudged:
+    """What is to be said of the time of day (`core.timekeeper`). doubt: why it is not believed; advice: what would make it
+    surer; "" when there is nothing. set_s: by how much our own time was set this very moment."""
+
+    doubt: str
+    advice: str
+    set_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,6 +480,15 @@ class TokenSet:
 class TokenRemoved:
     by: str
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenErased:
+    """Whoever this id token stands for is to be forgotten: `alias` takes its place wherever it may be taken out."""
+
+    by: str
+    token: str
+    alias: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -733,9 +762,11 @@ Event = (
     | TransactionIdentified
     | TransactionEnded
     | TransactionMeasured
+    | MeterSigned
     | AccessRefused
     | ChannelChanged
     | BooksChanged
+    | ClockJudged
     | FaultReported
     | RecordReceived
     | FirmwareReported
@@ -761,6 +792,7 @@ Event = (
     | DepartureSet
     | TokenSet
     | TokenRemoved
+    | TokenErased
     | StationQualified
     | RenewalHeld
     | PlanReady

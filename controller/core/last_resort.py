@@ -27,41 +27,46 @@ def last_resort(state: State, assumed: Mapping[CircuitId, Assumed], now: Moment)
     rows = []
     book = state.last_resort
     for circuit in state.site.circuits.values():
-        phase = _over(state, circuit, assumed)
-        if phase is None:
-            book.over_s.pop(circuit.id, None)
+        load = assumed.get(circuit.id)
+        if load is not None and load.sight is Sight.HOLD:
+            continue  # between two readings of a slow meter nothing has changed
+        over = _over(state, circuit, load)
+        for phase in range(3):
+            if phase in over:
+                book.over_s.setdefault((circuit.id, phase), now.mono_s)
+            else:
+                book.over_s.pop((circuit.id, phase), None)
+        if now.mono_s < book.asked_s.get(circuit.id, float("-inf")) + NEXT_S:
             continue
-        since_s = book.over_s.setdefault(circuit.id, now.mono_s)
-        waits = now.mono_s < book.asked_s.get(circuit.id, float("-inf")) + NEXT_S
-        if now.mono_s - since_s < OVER_S or waits:
-            continue
-        worst = max(
-            ((excess, evse) for evse in state.grid.below[circuit.id] if (excess := _excess(state, evse, phase, now.mono_s))),
-            default=None,
-        )  # fmt: skip
-        if worst is not None:
-            excess_ma, evse = worst
-            book.asked_s[circuit.id] = now.mono_s
-            why = f"circuit {circuit.id} {PHASE_NAMES[phase]} stays above its limit, {excess_ma / 1e3:.0f} A more than allowed here"
-            state.memory[evse].stop_why = why
-            rows.append(Audited(now.utc, "depot", "last-resort", evse, why))
+        for phase in over:
+            if now.mono_s - book.over_s[circuit.id, phase] < OVER_S:
+                continue
+            worst = max(
+                ((excess, evse) for evse in state.grid.below[circuit.id] if (excess := _excess(state, evse, phase, now.mono_s))),
+                default=None,
+            )  # fmt: skip
+            if worst is not None:
+                excess_ma, evse = worst
+                book.asked_s[circuit.id] = now.mono_s
+                why = f"circuit {circuit.id} {PHASE_NAMES[phase]} stays above its limit, {excess_ma / 1e3:.0f} A more than allowed here"
+                state.memory[evse].stop_why = why
+                rows.append(Audited(now.utc, "depot", "last-resort", evse, why))
+                break
     return rows
 
 
-def _over(state: State, circuit: Circuit, assumed: Mapping[CircuitId, Assumed]) -> int | None:
-    """The phase that is most above its limit by a reading that can be trusted."""
-    load = assumed.get(circuit.id)
+def _over(state: State, circuit: Circuit, load: Assumed | None) -> list[int]:
+    """The phases above their limit by a reading that can be trusted, the one that is most above it first."""
     if load is None or circuit.meter is None or load.sight is not Sight.CLEAR:
-        return None
+        return []
     reading = state.belief.meters[circuit.meter].reading
     if reading is None:
-        return None
+        return []
     over = [
         ((current_ma or 0) - limit_ma, phase)
         for phase, (current_ma, limit_ma) in enumerate(zip(reading.current_ma, circuit.limit_ma, strict=True))
     ]
-    excess_ma, phase = max(over)
-    return phase if excess_ma > 0 else None
+    return [phase for excess_ma, phase in sorted(over, reverse=True) if excess_ma > 0]
 
 
 def _excess(state: State, evse: EvseId, phase: int, now_s: float) -> int:

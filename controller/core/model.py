@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, NamedTuple, NewType, TypeVar
 
+from controller.core.standby import Standby
+
 StationId = NewType("StationId", str)
 EvseId = NewType("EvseId", str)  # "STATION/NUMBER"
 CircuitId = NewType("CircuitId", str)
@@ -154,10 +156,11 @@ class Link:
     answer_s       a command without an answer after this long counts as lost
     needs_proof    without a passed qualification (`depot qualify`) a station that is out of reach counts at its hardware
                    maximum, whatever it has accepted to store
-    settle_s       how long the old current may still flow after the station said yes: 5 s of IEC 61851-1 for the
-                   vehicle and some for the station (peers C4); longer where the channel itself is slow
+    settle_s       how long the old current may still flow after the station said yes: 5 s of IEC 61851-1 for the vehicle
+                   and some for the station (peers C4); longer where the channel itself is slow
     lease_ends_with_transaction   the limit dies with its transaction (OCPP TxProfile); else it stays till it expires
-    stores_schedules   the station can keep a customer's schedule and run it alone (StoreSchedule)
+    stores_schedules, stores_plans   the station can keep a customer's schedule, and a plan of ours under its limits
+    names_tokens   it tells of the id tokens that drivers present
     """
 
     channel: str
@@ -169,6 +172,8 @@ class Link:
     settle_s: float = 8.0
     needs_proof: bool = False
     stores_schedules: bool = False
+    stores_plans: bool = False
+    names_tokens: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,3 +447,4 @@ class Plan:
         default_factory=dict
     )  # how sure, where departures have been learned
     remedies: tuple[Remedy, ...] = ()
+    standbys: Mapping[EvseId, Standby] = field(default_factory=dict)  # for when we are gone

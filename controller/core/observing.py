@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from controller.core import coming
 from controller.core import events as ev
 from controller.core.applied import NOTHING, URGENT, Applied
 from controller.core.belief import SAMPLE_FRESH_S
-from controller.core.commands import Audited, FallbackSaved, StationSaved
+from controller.core.commands import Audited, Entry, FallbackSaved, StationSaved
 from controller.core.model import EvseState, Moment, StationId
 from controller.core.state import State
 
@@ -64,7 +65,8 @@ def connected(
     | ev.StationBooted
     | ev.AccessRefused
     | ev.ChannelChanged
-    | ev.BooksChanged,
+    | ev.BooksChanged
+    | ev.ClockJudged,
     now: Moment,
 ) -> Applied:
     belief = state.belief
@@ -80,6 +82,7 @@ def connected(
             if event.station in belief.stations:
                 state.judge_proof(event.station)
             state.lists.rebooted(event.station)
+            state.standbys.rebooted(event.station)
             for evse in state.site.evses.values():
                 if evse.station == event.station:
                     state.commitments.rebooted(evse.id, now.mono_s)
@@ -91,12 +94,23 @@ def connected(
             return Applied((Audited(now.utc, event.channel, "access-refused", event.identity, event.reason),))
         case ev.BooksChanged(source, text):
             belief.books[source] = text
+        case ev.ClockJudged():
+            belief.clock = event
+            return Applied(tuple(_clock_set(state, event, now)), urgent=True)
         case ev.ChannelChanged():
             belief.channels[event.channel] = event
             state.stored.channel(event.channel, event.state)
         case _:
             assert_never(event)
     return URGENT
+
+
+def _clock_set(state: State, event: ev.ClockJudged, now: Moment) -> Iterator[Entry]:
+    if event.set_s:
+        state.commitments.clock_set(event.set_s, now.mono_s)
+        yield Audited(now.utc, "depot", "clock-set", "clock", f"{event.set_s:+.0f} s")
+    if not event.doubt:
+        yield from state.sessions.clock_believed(event.set_s, now)
 
 
 def _out_of_sight(state: State, station: StationId) -> None:

@@ -1,8 +1,8 @@
 """What outlives a restart: a paused vehicle stays paused, a limit holds, flexibility goes on, a stop without a start is
 still looked after.
 
-Owns the comparison with what the ledger has, once per step, for the EVSEs whose orders somebody has touched
-(`State.reordered`). Must not decide what an order means.
+Owns the comparison with what the ledger has, with every order and once per step, for the EVSEs whose orders somebody has
+touched (`State.reordered`). Must not decide what an order means.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ class Present:
     drawn_ma: int | None = None
     granted_ma: int = 0
     phases: tuple[int, ...] | None = None  # those it uses, learned; None = all that its EVSE has
+    wakes: bool = False  # it was seen to charge on after a pause in this session
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ from controller.core.model import EvseId, Site, VehicleId
 
 REFUSED = "token-refused"
 FED_BACK = "discharge"  # energy went the other way: none of it is charged energy; the charger's record has it
+CLOCK_UNSURE = "clock-unsure"  # began or ended while nobody knew the time
+CLOCK_CORRECTED = "clock-corrected"  # its beginning was put right once the time was known
+CLOCK_SET = "clock-set"  # the clock was set while it ran: its length by the clock is not its true one
 MAX_POWER_MARGIN = 1.25  # a register that grows faster than this times rated power has jumped
 
 

@@ -26,7 +26,18 @@ from controller.core.events import (
 )
 from controller.core.model import EvseId, Moment, Site, StationId, VehicleId, Verdict, station_of
 from controller.core.orphans import Orphans
-from controller.core.session import FED_BACK, REFUSED, Session, entry_of, max_w, overlap_s, possible_wh
+from controller.core.session import (
+    CLOCK_CORRECTED,
+    CLOCK_SET,
+    CLOCK_UNSURE,
+    FED_BACK,
+    REFUSED,
+    Session,
+    entry_of,
+    max_w,
+    overlap_s,
+    possible_wh,
+)
 
 SAVE_EVERY_S = (
     300.0  # energy of a running session is written this often; a restart loses nothing, see `sample`
@@ -38,6 +49,7 @@ CLOSED_KEPT = (
 )
 CLOSING_S = 120.0  # closing values tell what flowed this long after the stop at most
 NO_TRANSACTION = ("-1", "0", "unknown")  # what a station says that never learnt its transaction's number
+CLOCK_SET_S = 60.0  # nobody misses less in a session
 FEED_W = -100  # standby and rounding do not count
 
 
@@ -119,6 +131,8 @@ class Sessions:
             session = session.marked("start-inferred")
         if fact.offline:
             session = session.marked("offline")
+        elif not now.utc_trusted:
+            session = session.marked(CLOCK_UNSURE)
         session = self.costs.opened(session.marked(*fact.marks), fact.started)
         saved = []
         if current is not None and fact.offline and fact.started < current.started:
@@ -229,9 +243,42 @@ class Sessions:
             return [entry_of(late)]
         return []
 
+    def clock_believed(self, set_s: float, now: Moment) -> list[SessionSaved]:
+        """The time of day is known, after a doubt or at once after our own time was set by `set_s`. A session that began in
+        doubt gets its true beginning: how long ago that was is known."""
+        saved = []
+        for evse, session in self.running.items():
+            known = session
+            if CLOCK_UNSURE in session.marks:
+                marks = tuple(mark for mark in session.marks if mark != CLOCK_UNSURE)
+                known = replace(session, marks=marks)
+                started = now.utc - timedelta(seconds=now.mono_s - session.started_s)
+                off = started - session.started
+                if set_s and abs(off.total_seconds()) >= 1.0:
+                    counted = None if session.counted is None else session.counted + off
+                    known = replace(known, started=started, counted=counted).marked(CLOCK_CORRECTED)
+            elif abs(set_s) >= CLOCK_SET_S:
+                known = session.marked(CLOCK_SET)
+            if known is not session:
+                self.running[evse] = known
+                saved.append(entry_of(known))
+        return saved
+
     def refuse(self, evse: EvseId) -> None:
         """The running session has a token that may not charge."""
         self.running[evse] = self.running[evse].marked(REFUSED)
+
+    def forget(self, token: str, alias: str) -> None:
+        """`alias` in the place of this id token, so that nothing said of these sessions later brings it back."""
+
+        def without(session: Session) -> Session:
+            known = session.token is not None and session.token.casefold() == token.casefold()
+            return replace(session, token=alias) if known else session
+
+        self._ended = deque(map(without, self._ended), maxlen=CLOSED_KEPT)
+        self.running.update({evse: without(session) for evse, session in self.running.items()})
+        self._past.update({key: without(session) for key, session in self._past.items()})
+        self._strays.known.update({key: without(session) for key, session in self._strays.known.items()})
 
     def reconcile(self, fact: RecordReceived) -> RecordSaved:
         """The charger's own record beside the session it belongs to: the one on its EVSE that overlaps it most."""
@@ -293,7 +340,8 @@ class Sessions:
         if self.running.get(session.evse, session).id == session.id:
             self.running.pop(session.evse, None)
         self._remember_closed(self._site.evses[session.evse].station, session.transaction, told=False)
-        done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks)
+        unsure = () if now.utc_trusted else (CLOCK_UNSURE,)
+        done = replace(session, ended=max(ended, session.started), stop_reason=reason).marked(*marks, *unsure)
         if done.register_wh is not None and done.ended is not None:
             self._strays.saw(done.evse, done.register_wh, done.ended)
         self._ended.append(done)

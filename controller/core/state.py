@@ -23,6 +23,7 @@ from controller.core.noted import Note, Sketch
 from controller.core.orders import Orders
 from controller.core.peak import Peak
 from controller.core.sessions import Sessions
+from controller.core.standby_kept import Standbys
 from controller.core.stored import Stored
 from controller.core.supervisor import Condition
 from controller.core.surplus import Surplus
@@ -79,9 +80,9 @@ class Memory:
 
 @dataclass(slots=True)
 class LastResort:
-    """over_s: since when each circuit has been above its limit. asked_s: when it last had somebody stopped."""
+    """over_s: since when each phase of a circuit has been above its limit. asked_s: when it last had somebody stopped."""
 
-    over_s: dict[CircuitId, float] = field(default_factory=dict)
+    over_s: dict[tuple[CircuitId, int], float] = field(default_factory=dict)
     asked_s: dict[CircuitId, float] = field(default_factory=dict)
 
 
@@ -102,6 +103,7 @@ class State:
     tokens: TokenBook
     lists: Lists
     stored: Stored
+    standbys: Standbys
     desks: dict[EvseId, Desk]
     memory: dict[EvseId, Memory]
     schedules: dict[EvseId, dict[str, Schedule]] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class State:
             tokens=tokens,
             lists=Lists(_list_keepers(site)),
             stored=Stored(site),
+            standbys=Standbys(site),
             desks={evse: Desk() for evse in site.evses},
             memory={evse: Memory() for evse in site.evses},
             peak=Peak.of(site),

@@ -14,7 +14,7 @@ from controller.core.bimetal import WARM_PCT, Bimetal
 from controller.core.commitments import Commitments
 from controller.core.detective import Detective
 from controller.core.grid import PHASE_NAMES, Grid
-from controller.core.model import Circuit, CircuitId, EvseId, EvseState, Moment, Quality, Site
+from controller.core.model import Circuit, CircuitId, EvseId, EvseState, Moment, Quality, Site, family_of
 from controller.core.session import Session
 from controller.core.sessions import Sessions
 from controller.core.tempo import Tempo
@@ -22,6 +22,8 @@ from controller.core.witness import told
 
 OFFLINE_DELAY_S = 30.0
 BOOKS_DELAY_S = 5.0
+CLOCK_DELAY_S = 2.0  # why it is not believed is told by then
+UNKEPT_DELAY_S = 900.0  # a time service needs its time after a start
 REFUSED_SHOWN_S = 600.0
 ORPHAN_SHOWN_S = 86_400.0
 PREPARING_S = 600.0
@@ -52,7 +54,10 @@ def conditions(
     now: Moment,
 ) -> Iterator[Condition]:
     if not now.utc_trusted:
-        yield Condition("clock", "clock", 2, "clock not trusted: schedules and departures rest")
+        doubt = belief.clock.doubt or "clock not trusted"
+        yield Condition("clock", "clock", 2, f"{doubt}: schedules and departures rest", CLOCK_DELAY_S)
+    elif belief.clock.advice:
+        yield Condition("clock-unkept", "clock", 3, belief.clock.advice, UNKEPT_DELAY_S)
     for source, text in belief.books.items():
         if text:
             yield Condition("books", source, 2, text, BOOKS_DELAY_S)
@@ -64,12 +69,24 @@ def conditions(
     yield from _repeated(belief, now)
     for channel in belief.channels.values():
         if channel.state in ("down", "degraded"):
-            priority = 2 if channel.state == "down" else 3
-            yield Condition("channel", channel.channel, priority, f"{channel.state}: {channel.text}", 10.0)
+            text = f"{channel.state}: {channel.text}"
+            if carries_chargers(site, channel.channel):
+                yield Condition("channel", channel.channel, 2 if channel.state == "down" else 3, text, 10.0)
+            elif carries_chargers(
+                site, channel.channel.partition("/")[0]
+            ):  # a part of it: its keys, a second door
+                yield Condition("door", channel.channel, 3, text, 10.0)
+            else:
+                yield Condition("feed", channel.channel, 3, text, 10.0)
     for (_, identity), (refused, at_s) in belief.refused.items():
         if now.mono_s - at_s < REFUSED_SHOWN_S:
             text = f"turned away at {refused.channel} from {refused.peer}: {refused.reason}"
             yield Condition("access", identity, 3, text)
+
+
+def carries_chargers(site: Site, channel: str) -> bool:
+    """Whether stations hang on it, or only programs that look and ask (MQTT)."""
+    return any(channel in (family_of(evse.link.channel), evse.companion) for evse in site.evses.values())
 
 
 def orphans(sessions: Sessions, now: Moment) -> Iterator[Condition]:

@@ -73,6 +73,12 @@ class Pace:
         """Since the start, over all sessions."""
         return self.cycles_before + self.cycles
 
+    @property
+    def wakes(self) -> bool:
+        """It charged on after a pause of this session, without being woken."""
+        resumed = self.cycles - (self.on_s is None)
+        return resumed >= 1 and self.sleep.drew and not self.sleep.stirred
+
     def held(self, now_s: float) -> bool:
         """It charges, and not yet long enough to be stopped without need."""
         return self.on_s is not None and now_s - self.on_s < ON_S

@@ -8,7 +8,7 @@ from typing import assert_never
 from controller.core import coming
 from controller.core import events as ev
 from controller.core.applied import NOTHING, Applied
-from controller.core.commands import Audited, Entry
+from controller.core.commands import Audited, Entry, SignedSaved, TokenReplaced
 from controller.core.model import Moment, StationId, Verdict, station_of
 from controller.core.session import REFUSED
 from controller.core.state import State
@@ -19,6 +19,7 @@ Transacted = (
     | ev.TransactionStarted
     | ev.TransactionIdentified
     | ev.TransactionMeasured
+    | ev.MeterSigned
     | ev.TransactionEnded
 )
 
@@ -53,6 +54,8 @@ def transacted(state: State, event: Transacted, now: Moment) -> Applied:
             return _with_token(state, Applied(tuple(entries), verdict, urgent=True), event.token)
         case ev.TransactionMeasured():
             return Applied(tuple(sessions.closing(event)))
+        case ev.MeterSigned():
+            return Applied((SignedSaved(event.station, event.transaction, event.values),))
         case ev.TransactionEnded():
             before = dict(sessions.running)
             entries = sessions.end(event, now)
@@ -84,12 +87,17 @@ def _with_token(state: State, applied: Applied, token: str | None) -> Applied:
 
 
 def keep_tokens(
-    state: State, event: ev.TokenSet | ev.TokenRemoved | ev.TokensRestored, now: Moment
+    state: State, event: ev.TokenSet | ev.TokenRemoved | ev.TokenErased | ev.TokensRestored, now: Moment
 ) -> Applied:
     book = state.tokens
     match event:
         case ev.TokensRestored():
             return Applied(book.restore(event.tokens, event.version))
+        case ev.TokenErased():
+            state.sessions.forget(event.token, event.alias)
+            erased = TokenReplaced(event.token, event.alias)
+            audited = Audited(now.utc, event.by, "token-forgotten", event.alias, "")
+            return Applied((*book.remove(event.token), erased, audited))
         case ev.TokenSet():
             changed: tuple[Entry, ...] = book.put(event.token)
             what, subject = "token-set", event.token.id

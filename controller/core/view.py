@@ -34,8 +34,10 @@ from controller.core.storing import measured
 
 
 def mask(token: str | None) -> str | None:
-    """Id tokens are shown by their last four characters only."""
-    return None if token is None else f"…{token[-4:]}"
+    """Id tokens are shown by their last four characters only, and short ones not at all."""
+    if token is None:
+        return None
+    return f"…{token[-4:]}" if len(token) > 4 else "…"
 
 
 def picture(
@@ -85,7 +87,7 @@ def _site_state(sights: Mapping[CircuitId, Sight], belief: Belief, now: Moment) 
     worst = max(sights.values(), default=Sight.CLEAR)
     if worst is not Sight.CLEAR:
         return "degraded", "a meter is late: no raises until it is back"
-    return "auto", "" if now.utc_trusted else "clock not trusted: schedules rest"
+    return "auto", "" if now.utc_trusted else f"{belief.clock.doubt or 'clock not trusted'}: schedules rest"
 
 
 def _circuit(
@@ -157,7 +159,9 @@ def _evse(state: State, evse: Evse, now: Moment) -> EvseView:
     account, memory = state.commitments.accounts[evse.id], state.memory[evse.id]
     known, desk = state.belief.evses[evse.id], state.desks[evse.id]
     station = state.belief.stations[evse.station]
-    sample, session = known.fresh(now_s), _session(state, evse, now)
+    session = _session(state, evse, now)
+    is_over = session is None and not known.recent  # the newest sample is that of a session that has ended
+    sample = None if is_over else known.fresh(now_s)
     word = state.belief.state(evse.id)
     if word is EvseState.SUSPENDED_EVSE and (known.highest_ma(now_s) or 0) > IDLE_MA:
         word = EvseState.CHARGING  # current is stronger evidence than a late status

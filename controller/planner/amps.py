@@ -31,6 +31,7 @@ class Claim:
     good_h: float  # hours at full power in slots that are as good as any for it
     tight: bool  # energy is short: good_h counts to the departure
     waits: bool  # to charge now is worse than a pause and another start
+    keeps: bool  # a pause and another start are worse than to charge now, whatever the plan has for it
 
     @property
     def spare_h(self) -> float:
@@ -77,8 +78,8 @@ def whole_amps(
     room_ma: Sequence[int],
     floors_ma: Mapping[EvseId, int] | None = None,
 ) -> dict[EvseId, int]:
-    """A cap per EVSE, in mA; together no more than the program spends now, rounded by less than one minimum. `room_ma` is
-    beside what is kept for each by `floors_ma`."""
+    """A cap per EVSE, in mA; together no more than the program spends now, rounded by less than one minimum, beside the
+    minima of those that had better go on. `room_ma` is beside what is kept for each by `floors_ma`."""
     room, floors = list(room_ma), floors_ma or {}
     seats = [
         _seat(site, grid, claim, floors.get(claim.task.evse, 0))
@@ -92,7 +93,7 @@ def whole_amps(
             budget.give(seat, max(seat.min_ma, round(seat.claim.now_kw / seat.kw_per_ma)), room)
     for seat in seats:
         if seat.claim.running and not seat.current_ma and not seat.claim.waits:
-            budget.give(seat, seat.min_ma, room)
+            budget.give(seat, seat.min_ma, room, whatever=seat.claim.keeps)
     for seat in seats:
         if seat.current_ma:
             budget.climb(seat, seat.cap_ma, room)
@@ -109,9 +110,11 @@ class _Budget:
     def __init__(self, kw: float) -> None:
         self._kw = kw + 1e-6
 
-    def give(self, seat: _Seat, ma: int, room_ma: list[int]) -> bool:
+    def give(self, seat: _Seat, ma: int, room_ma: list[int], whatever: bool = False) -> bool:
+        """`whatever`: it costs, the minimum is given."""
         cost_kw = ma * seat.kw_per_ma
-        if cost_kw > self._kw and self._kw < seat.min_ma * seat.kw_per_ma / 2 and not seat.claim.ends:
+        little = self._kw < seat.min_ma * seat.kw_per_ma / 2
+        if cost_kw > self._kw and little and not (seat.claim.ends or whatever):
             return False
         ma = max(seat.min_ma, min(ma, int(self._kw / seat.kw_per_ma)))
         while ma >= seat.min_ma:
@@ -124,7 +127,9 @@ class _Budget:
     def climb(self, seat: _Seat, ma: int, room_ma: list[int]) -> None:
         before = seat.current_ma
         start = max(before, seat.floor_ma)
-        most = min([ma, before + int(self._kw / seat.kw_per_ma), *(start + room_ma[r] for r in seat.uses)])
+        most = min(
+            [ma, before + int(max(0.0, self._kw) / seat.kw_per_ma), *(start + room_ma[r] for r in seat.uses)]
+        )
         if seat.raise_to(most, room_ma):
             self._kw -= (seat.current_ma - before) * seat.kw_per_ma
 

@@ -32,7 +32,8 @@ PRESSING_TIER, CALM_TIER, UNTOLD_TIER = 0, 1, 2
 SHORT_KWH = 0.05
 READY_KWH = 0.25  # less than this missing is ready
 TIGHT = 0.01  # of all needs
-PAUSE = 0.15  # in mean prices per kWh: below this a pause and another start are not worth it
+PAUSE = 0.15  # in mean prices per kWh: below this a pause and another start are not worth it, if there is power to spend, ...
+KEEP = 0.07  # ... and below this in any case
 LEAST_LENT_KW = 1.0  # less is not worth a discharge
 LENT_SLOTS = 3  # of the plan, half an hour and more: a planner that dies must not go on discharging
 REGRET = 0.03  # in mean prices: a slot this much dearer per kWh than the best one of a vehicle is not as good
@@ -72,7 +73,7 @@ def _planned(request: PlanRequest, fallback: Plan, limit_s: float, iterations: i
         evses_w=_series(tasks, solution),
         site_w=tuple(round(1000 * float(kw)) for kw in solution.site_kw),
         battery_w=None if request.battery is None else round(1000 * float(solution.battery_kw[0])),
-        ready_pct=_ready_pct(request, tasks, slots, solution),
+        ready_pct=_ready_pct(request, tasks, solution),
         remedies=remedies(request, grid, tasks, slots, outlook, solution),
     )
 
@@ -84,9 +85,7 @@ def _series(tasks: list[Task], solution: Solution) -> dict[EvseId, tuple[int, ..
     return {evse: tuple(round(1000 * float(kw)) for kw in series) for evse, series in found.items()}
 
 
-def _ready_pct(
-    request: PlanRequest, tasks: list[Task], slots: Slots, solution: Solution
-) -> dict[EvseId, int]:
+def _ready_pct(request: PlanRequest, tasks: list[Task], solution: Solution) -> dict[EvseId, int]:
     """How sure it is that a vehicle is still here when it is ready; only where departures have been learned."""
     found: dict[EvseId, int] = {}
     for task, power_kw, short_kwh in zip(tasks, solution.power_kw, solution.short_kwh, strict=True):
@@ -106,11 +105,22 @@ def _wishes(
     solution: Solution,
     base: Mapping[EvseId, Wish],
 ) -> dict[EvseId, Wish]:
-    regrets = solution.regret / (float(np.mean(np.abs(outlook.price))) or 1.0)
+    scale = float(np.mean(np.abs(outlook.price))) or 1.0
+    regrets = solution.regret / scale
     # where energy is short, the time to departure is what counts; else the hours that are as cheap as any
     tight = float(solution.short_kwh.sum()) > TIGHT * sum(task.need_kwh for task in tasks)
+    # then, and where a peak is to be kept or sun to be met, what the program spends is all there is
+    firm = tight or outlook.nets
     claims = {
-        task.evse: _claim(request, task, slots, power_kw, regret, tight)
+        task.evse: _claim(
+            request,
+            task,
+            slots,
+            power_kw,
+            regret,
+            tight,
+            keeps=not firm and _keeps(outlook.price / scale, power_kw, regret),
+        )
         for task, power_kw, regret in zip(tasks, solution.power_kw, regrets, strict=True)
         if task.present is not None
     }
@@ -146,8 +156,22 @@ def _lent(task: Task, slots: Slots, power_kw: Floats) -> FeedBack | None:
     return FeedBack(PLAN, round(-1000 * float(power_kw[0])), until, max(FLOOR_PCT, floor_pct))
 
 
+def _keeps(price: Floats, power_kw: Floats, regret: Floats) -> bool:
+    """Whether who charges had better go on than pause and start again. What is charged beyond the plan now is not charged at
+    the dearest time that is planned for later; the program's own figure alone would not do: where such times are all
+    used up, it is any between two prices."""
+    dearest = float(np.max(price[1:][power_kw[1:] > 1e-3], initial=-np.inf))
+    return bool(max(regret[0], price[0] - dearest) <= KEEP)
+
+
 def _claim(
-    request: PlanRequest, task: Task, slots: Slots, power_kw: Floats, regret: Floats, tight: bool
+    request: PlanRequest,
+    task: Task,
+    slots: Slots,
+    power_kw: Floats,
+    regret: Floats,
+    tight: bool,
+    keeps: bool,
 ) -> Claim:
     good = regret <= REGRET
     here = min(1.0, task.to_h / float(slots.edges_h[1]))  # the part of the first slot before it leaves
@@ -159,6 +183,7 @@ def _claim(
         least_kw=request.site.evses[task.evse].min_ma / 1000 * task.kw_per_a,
         good_h=task.to_h if tight else float(slots.hours[good] @ task.most_kw[good]) / task.full_kw,
         tight=tight,
+        keeps=keeps,
         waits=bool(power_kw[0] <= 1e-3 and regret[0] > PAUSE),
     )
 

@@ -69,7 +69,10 @@ class Outlook:
                 used_a[1:] = per_phase_a[1:]
                 if circuit not in request.background_ma:
                     used_a[0] = per_phase_a[0]
-            left_a = (grid.limits_ma[r] - kept_ma[r]) / 1000
+            limit_ma = grid.limits_ma[r]
+            if node.limit_w is not None:  # shared alike by the phases, as `power_limit` does
+                limit_ma = min(limit_ma, node.limit_w * 1_000_000 // (3 * request.site.voltage_mv))
+            left_a = (limit_ma - kept_ma[r]) / 1000
             room_a[r] = np.clip(left_a - np.clip(used_a, 0.0, None), 0.0, None)
         nets = bool(request.pv or request.battery or request.lenders or request.peak_price > 0)
         nets = nets or request.target_w is not None
@@ -84,9 +87,9 @@ class Outlook:
 
 @dataclass(slots=True)
 class Rows:
-    """Triplets in the making."""
+    """Triplets in the making. `rows`: a row for each piece of columns and values."""
 
-    rows: list[Floats] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     cols: list[Floats] = field(default_factory=list)
     values: list[Floats] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
@@ -99,10 +102,18 @@ class Rows:
         return len(self.low) - 1
 
     def put(self, row: int, cols: object, values: object) -> None:
-        cols_of = np.atleast_1d(np.asarray(cols, dtype=np.float64))
+        cols_of = np.asarray(cols, dtype=np.float64)
         self.cols.append(cols_of)
-        self.values.append(np.broadcast_to(np.asarray(values, dtype=np.float64), cols_of.shape))
-        self.rows.append(np.full(cols_of.shape, float(row)))
+        self.values.append(
+            np.full(len(cols_of), values)
+            if isinstance(values, float)
+            else np.asarray(values, dtype=np.float64)
+        )
+        self.rows.append(row)
+
+    def row_of(self) -> Floats:
+        """The row of every value."""
+        return np.repeat(np.array(self.rows, dtype=np.float64), [len(piece) for piece in self.cols])
 
 
 @dataclass(slots=True)
@@ -280,20 +291,15 @@ def _balance(program: Program, request: PlanRequest) -> None:
     if request.target_w is not None:
         over = program.columns(2 * max(program.weights, default=1.0) * hours, 0.0, INF, n)
     known = [n for n, task in enumerate(program.tasks) if not task.guess]
-    sources = [(part[n], -1.0) for n in known for part in (program.power, program.free)] + [
-        (c, 1.0) for c in program.lent.values()
-    ]
+    flows = [(program.grid_in, 1.0), (program.grid_out, -1.0)]
+    flows += [(part[n], -1.0) for n in known for part in (program.power, program.free)]
+    flows += [(columns, 1.0) for columns in program.lent.values()]
+    flows += [] if stored is None else [(stored[0], -1.0), (stored[1], 1.0)]
+    columns_of, signs = np.array([columns for columns, _ in flows]), np.array([sign for _, sign in flows])
     for slot in range(n):
-        cols, values = [program.grid_in[slot], program.grid_out[slot]], [1.0, -1.0]
-        for columns, sign in sources:
-            if columns[slot] >= 0:
-                cols.append(columns[slot])
-                values.append(sign)
-        if stored is not None:
-            cols += [stored[0][slot], stored[1][slot]]
-            values += [-1.0, 1.0]
+        some = columns_of[:, slot] >= 0
         rest = float(outlook.load_kw[slot] - outlook.sun_kw[slot])
-        program.rows.add(cols, values, rest, rest)
+        program.rows.add(columns_of[some, slot], signs[some], rest, rest)
         if peak is not None:
             program.rows.add([peak, program.grid_in[slot]], [1.0, -1.0], 0.0, INF)
         if over is not None and request.target_w is not None:
@@ -355,7 +361,7 @@ def solve(program: Program, limit_s: float, iterations: int | None = None) -> So
 
 def _pass(highs: highspy.Highs, program: Program) -> None:
     rows = program.rows
-    row_of = np.concatenate(rows.rows) if rows.rows else np.array([])
+    row_of = rows.row_of()
     col_of = np.concatenate(rows.cols) if rows.cols else np.array([])
     values = np.concatenate(rows.values) if rows.values else np.array([])
     order = np.lexsort((row_of, col_of))

@@ -1,8 +1,10 @@
 """Planning by rules, without a solver: charging windows, then least laxity first, equal share when nothing is known.
 
 Laxity is the time a vehicle can still afford to wait: time to departure minus what it needs at full power. Vehicles
-are served in bands of laxity (tiers); inside a band the allocator shares equally. Also the fall-back of every
-cleverer planner.
+are served in bands of laxity (tiers); inside a band the allocator shares equally. Each step of a vehicle's priority
+counts like half the time to spare. Who has next to none is not shared with: there one after the other is filled, by
+priority, then the smallest need first, so that what is short leaves as few as possible not ready. Also the fall-back of
+every cleverer planner.
 """
 
 from __future__ import annotations
@@ -24,18 +26,40 @@ HORIZON = timedelta(days=8)  # a weekly schedule comes round in this time
 def plan(request: PlanRequest) -> Plan:
     """A wish for every EVSE that has a vehicle or a schedule. Until the clock is trusted schedules and departures
     rest: everybody gets the same wish."""
-    wishes = {}
+    wishes: dict[EvseId, Wish] = {}
+    pressing: list[tuple[int, int, EvseId]] = []
     present = {vehicle.evse: vehicle for vehicle in request.present}
     for evse in request.site.evses:
         schedules = request.schedules.get(evse, ())
         if request.now.utc_trusted and (evse in present or schedules):
-            departure = _departure(request, evse, present.get(evse))
-            wishes[evse] = _wish(request.site, evse, schedules, request.now, present.get(evse), departure)
+            vehicle = present.get(evse)
+            departure = _departure(request, evse, vehicle)
+            order = _order(request, evse, vehicle)
+            wish = wishes[evse] = _wish(request.site, evse, schedules, request.now, vehicle, departure, order)
+            if wish.tier == 0 and departure is not None:
+                left_wh = _left_wh(request.site, departure, vehicle) or 0
+                pressing.append((order, left_wh, evse))
         elif evse in present:
             wishes[evse] = Wish(tier=len(BANDS_S), rank=CALM_RANK)
         if evse in present and present[evse].drawn_ma == 0:
             wishes[evse] = _done(wishes[evse], request.site.evses[evse].min_ma)
-    return Plan(made=request.now.utc, by="rules", wishes=wishes)
+    return Plan(made=request.now.utc, by="rules", wishes=_in_turn(wishes, pressing))
+
+
+def _in_turn(wishes: dict[EvseId, Wish], pressing: list[tuple[int, int, EvseId]]) -> dict[EvseId, Wish]:
+    """A tier for each that presses, in order, and the others behind them."""
+    turn = {evse: n for n, (_, _, evse) in enumerate(sorted(pressing)) if wishes[evse].tier == 0}
+    behind = max(0, len(turn) - 1)
+    return {
+        evse: replace(wish, tier=turn[evse] if evse in turn else wish.tier + behind)
+        for evse, wish in wishes.items()
+    }
+
+
+def _order(request: PlanRequest, evse: EvseId, vehicle: Present | None) -> int:
+    """0, or who goes short when: lower, later."""
+    names = (evse, None if vehicle is None else vehicle.vehicle)
+    return min((order for name, order in request.priorities.items() if name in names), default=0)
 
 
 def _done(wish: Wish, min_ma: int) -> Wish:
@@ -62,20 +86,22 @@ def _wish(
     now: Moment,
     vehicle: Present | None,
     departure: Departure | None,
+    order: int = 0,
 ) -> Wish:
     window = window_at(schedules, now.utc)
     cap_ma, why = _window_cap(site, evse, schedules, window, now, vehicle)
     feed_back = _feed_back(schedules, window)
     left_wh = None if departure is None else _left_wh(site, departure, vehicle)
     if departure is None or left_wh is None or left_wh <= 0:
-        return Wish(cap_ma=cap_ma, tier=len(BANDS_S), rank=CALM_RANK, why=why, feed_back=feed_back)
+        return Wish(cap_ma=cap_ma, tier=len(BANDS_S), rank=CALM_RANK + order, why=why, feed_back=feed_back)
     unit = site.evses[evse]
     full_w = limit_w(unit, unit.max_ma, site.voltage_mv)
     seconds = (departure.at - now.utc).total_seconds()
     laxity_s = seconds - left_wh * 3600 / full_w
-    tier = sum(laxity_s >= band for band in BANDS_S)
+    spare_s = laxity_s * 2.0**order if laxity_s > 0 else laxity_s
+    tier = sum(spare_s >= band for band in BANDS_S)
     short_wh = max(0, int(left_wh - full_w * seconds / 3600))
-    return Wish(cap_ma, tier, laxity_s, why, short_wh, feed_back)
+    return Wish(cap_ma, tier, spare_s, why, short_wh, feed_back)
 
 
 def _window_cap(

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from controller.core.model import Plan, Wish
 from controller.core.planning import PlanRequest
+from controller.core.standby_plan import standbys
 from controller.planner import horizon, rules
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,13 @@ LATE_S = 3.0  # beyond the solver's own time limit
 class PlanWorker:
     """`plan` never raises for what the planner does, and never takes longer than `late_s`."""
 
-    def __init__(self, planning: Planning = horizon.plan, late_s: float = LATE_S) -> None:
+    def __init__(
+        self, planning: Planning = horizon.plan, late_s: float = LATE_S, *, steers: bool = True
+    ) -> None:
         self._planning = planning
         self._late_s = late_s
+        self._steers = steers  # what only answers a question makes no line of log
+        self.busy = False  # a run is under way
         self._lost: threading.Thread | None = None  # a run that was given up and still computes
         self._by = ""
 
@@ -45,12 +50,16 @@ class PlanWorker:
                 if plan is not None:
                     answer.set_result(plan)
                 else:
-                    answer.set_exception(error or RuntimeError("no plan"))
+                    # what would end a program ends a run of the planner only
+                    wrong = error if isinstance(error, Exception) else RuntimeError(repr(error or "no plan"))
+                    answer.set_exception(wrong)
 
         def work() -> None:
             plan, failure = None, None
             try:
                 plan = self._planning(request)
+                if self._steers and isinstance(plan, Plan):
+                    plan = replace(plan, standbys=standbys(request, plan))
             except BaseException as error:  # handed to the loop, whatever it is
                 failure = error
             try:
@@ -61,6 +70,7 @@ class PlanWorker:
         # a daemon: a solver that hangs must not keep the process from ending
         thread = threading.Thread(target=work, name="planner", daemon=True)
         thread.start()
+        self.busy = True
         try:
             async with asyncio.timeout(self._late_s):
                 plan = await answer
@@ -75,11 +85,13 @@ class PlanWorker:
         else:
             if (wrong := nonsense(plan, request)) is not None:
                 plan = replace(rules.plan(request), why=f"the solver's plan is nonsense: {wrong}")
+        finally:
+            self.busy = False
         return self._said(plan)
 
     def _said(self, plan: Plan) -> Plan:
         """Tells of a switch between planners, once."""
-        if plan.by != self._by and self._by:
+        if self._steers and plan.by != self._by and self._by:
             log.warning("planned by %s now%s", plan.by, f": {plan.why}" if plan.why else "")
         self._by = plan.by
         return plan

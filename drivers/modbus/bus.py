@@ -15,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 from controller.core.commands import SetBattery
 from controller.core.events import Event, MeterFailed, MeterReading
+from controller.core.frames import Frame, Trace
 from controller.ports import Clock, Report
 from drivers.errors import DriverError, Misconfigured, Nonsense
 from drivers.modbus import find
@@ -41,6 +44,7 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.5, 5.0  # between two attempts to connect, doubl
 # real meters jitter in the last digit; the same bits for a minute under load are a hung gateway
 STUCK_S = 60.0
 STUCK_ABOVE_W = 1000
+KEPT_FRAMES = 120  # requests and answers of a bus, of at most 260 bytes each
 
 
 class Stuck(Nonsense):
@@ -92,6 +96,10 @@ class ModbusMeters:
     def send(self, command: SetBattery) -> None:
         """Never blocks, never raises; see `controller.ports.BatteryOutput`."""
         self._set_points[command.battery].put(command)
+
+    def traces(self) -> list[Trace]:
+        """See `controller.ports.Traced`."""
+        return [trace for bus in self._buses for trace in bus.traces()]
 
     async def run(self, report: Report) -> None:
         """Report one reading or failure per poll and unit, until cancelled."""
@@ -171,12 +179,25 @@ class _Bus:
 
     def __init__(self, at: Address, turns: Sequence[Callable[[float], Turn]], clock: Clock) -> None:
         self._line = Line(at, TIMEOUT_S)
+        self._line.heard = self._hear
         self._turns = turns
         self._clock = clock
+        self._turn = ""  # the name of the unit whose turn it is
+        self._frames: deque[tuple[datetime, str, bool, bytes]] = deque(maxlen=KEPT_FRAMES)
         self._unanswered = 0  # polls in a row to which nothing came
         self._failures = 0  # in a row, of connecting or of all units
         self._retry_s = -math.inf
         self._why: DriverError | None = None
+
+    def _hear(self, sending: bool, data: bytes) -> None:
+        """Kept as it is, several a second: text is made of it when somebody asks."""
+        self._frames.append((self._clock.now().utc, self._turn, sending, data))
+
+    def traces(self) -> Iterator[Trace]:
+        by_name: dict[str, list[Frame]] = {}
+        for at, name, sending, data in self._frames:
+            by_name.setdefault(name, []).append(Frame(at, sending, data.hex(" ")))
+        return (Trace("modbus", name, frames) for name, frames in by_name.items())
 
     async def run(self, report: Report) -> None:
         start_s = self._clock.now().mono_s
@@ -201,6 +222,7 @@ class _Bus:
             return
         unit = min(due, key=lambda one: one.turn_s)
         taken_s = self._clock.now().mono_s
+        self._turn = unit.name
         try:
             events = await unit.read(self._line, taken_s)
         except DriverError as error:

@@ -75,7 +75,8 @@ class Address:
 class Line:
     """Opened again after each time-out, so that no late answer can be taken for another.
 
-    `answered`: something sensible has come since it was opened, were it an exception.
+    `answered`: something sensible has come since it was opened, were it an exception. `heard` is told of all bytes as they
+    pass, with True for ours.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:
@@ -83,6 +84,7 @@ class Line:
         self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
         self._heard = 0
         self.answered = False
+        self.heard: Callable[[bool, bytes], None] = _nobody
 
     def __str__(self) -> str:
         return str(self.address)
@@ -180,6 +182,7 @@ class Line:
     def _listen(self, sending: bool, data: bytes) -> bytes:
         if not sending:
             self._heard = len(data)
+        self.heard(sending, data)
         return data
 
     def _silence(self, alive: bool) -> str:
@@ -212,6 +215,10 @@ class Line:
             raise Nonsense(f"answered without the transaction id of the request ({what})")
         self.answered = True
         return answer
+
+
+def _nobody(sending: bool, data: bytes) -> None:
+    """Listens to a line that is read once."""
 
 
 def _pass_on_cancellation() -> None:

@@ -34,7 +34,7 @@ from drivers.modbus.turns import Turn
 LOOK_S = 0.25  # how soon a new set-point is on its way
 CONTROLS, STORAGE = 704, 124
 ENABLED, WATTS, BOTH = 1, 1, 3
-NOT_IMPLEMENTED = 0x8000
+NOT_IMPLEMENTED, MOST_I16 = 0x8000, 0x7FFF
 LEAST_LENGTH = {CONTROLS: 57, STORAGE: 24}
 
 
@@ -130,6 +130,8 @@ class SetPoint(Turn):
         if not most_w:
             raise Refused("the storage model says that its battery can take 0 W")
         share = _rounded(max(-100.0, min(100.0, 100.0 * command.power_w / most_w)), step_pct)
+        if abs(share) > MOST_I16:
+            raise Refused(f"its rates are too fine: {share} does not fit into 16 bits")
         await self._write(line, at + 12, [_i16(-share), _i16(share), 0, _seconds(command)])
         await self._write(line, at + 5, [BOTH])
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from drivers.errors import Misconfigured, Refused
+from drivers.errors import Misconfigured, Refused, WrongUse
 from drivers.ocpp.keys import replace_file
 
 FOLDER = "ca"
@@ -327,4 +327,4 @@ def _general(name: str) -> x509.GeneralName:
     try:
         return x509.DNSName(name)
     except ValueError:
-        raise Refused(f"{name!r} is neither an address nor a host name") from None
+        raise WrongUse(f"{name!r} is neither an address nor a host name") from None

@@ -1,18 +1,18 @@
-"""What a station is given in its own time: the local list of id tokens, and firmware.
+"""What a station is given in its own time: the local list of id tokens, firmware, and a plan for when we are gone.
 
 Owns one waiting command of each kind (the newest wins) and what became of it. Everything goes in the housekeeping lane:
 limits, starts and stops pass by. Names no version: the words come in. Must not decide who gets what when; how a list
-gets in is `lists`. Source: OCPP 1.6 sections 5.15 and 5.19, 2.0.1 part 2 sections D01 and L01-L02.
+gets in is `lists`, how a plan lies in it `keeping`. Source: OCPP 1.6 sections 5.15 and 5.19, 2.0.1 part 2 sections D01 and L01-L02.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
-from controller.core.commands import StoreTokens, UpgradeFirmware
+from controller.core.commands import DropPlan, StorePlan, StoreTokens, UpgradeFirmware
 from controller.core.events import (
     CommandAccepted,
     CommandLost,
@@ -21,19 +21,21 @@ from controller.core.events import (
     CommandSent,
     Event,
 )
+from controller.core.model import Evse
 from controller.ports import Clock
-from drivers.errors import DriverError, Misconfigured, Nonsense, Refused
-from drivers.ocpp import lists
+from drivers.errors import DriverError, Misconfigured, Nonsense, Refused, Unreachable
+from drivers.ocpp import keeping, lists
+from drivers.ocpp.delivery import Delivery
 from drivers.ocpp.frames import Payload
 from drivers.ocpp.memory import Memory
 from drivers.ocpp.queues import Lane
 from drivers.ocpp.settings import Policy
 from drivers.ocpp.station import CallError, Session
-from drivers.ocpp.words import Words, status_of
+from drivers.ocpp.words import Capabilities, Layer, Words, status_of
 
 log = logging.getLogger(__name__)
 
-Errand = StoreTokens | UpgradeFirmware
+Errand = StoreTokens | UpgradeFirmware | StorePlan | DropPlan
 
 
 class Clerk:
@@ -43,13 +45,17 @@ class Clerk:
         self,
         words: Words,
         session: Session,
+        evses: Mapping[int, Evse],
         memory: Memory,
         policy: Policy,
         clock: Clock,
         tell: Callable[[Event], None],
+        delivery: Delivery,
     ) -> None:
         self._words = words
         self._session = session
+        self._evses = {evse.id: (number, evse) for number, evse in evses.items()}
+        self._delivery = delivery
         self._memory = memory
         self._policy = policy
         self._clock = clock
@@ -104,11 +110,17 @@ class Clerk:
                     await lists.store(command, memory.station, kept, words, send, self._policy, now)
                 case UpgradeFirmware():
                     await self._upgrade(command, send)
+                case StorePlan():
+                    await self._keep(command, send)
+                case DropPlan():
+                    await self._drop(command, send)
                 case _:
                     assert_never(command)
             outcome = CommandAccepted(command.id)
         except (Refused, Misconfigured) as error:
             perhaps = isinstance(error, CallError) and (error.perhaps_done or error.too_early)
+            # a no to a plan whose transaction is over says nothing about the station
+            perhaps = perhaps or (isinstance(command, StorePlan) and self._is_over(command))
             outcome = (CommandLost if perhaps else CommandRefused)(command.id, str(error))
         except DriverError as error:
             outcome = CommandLost(command.id, str(error)) if sent else _never_left(command)
@@ -128,9 +140,53 @@ class Clerk:
             case other:
                 raise Nonsense(f'the station answered "{other}"')
 
+    async def _keep(self, command: StorePlan, send: lists.Send) -> None:
+        if command.evse not in self._evses:
+            raise Misconfigured(f"{command.evse} is not configured")
+        memory, (number, evse) = self._memory, self._evses[command.evse]
+        if self._is_over(command):
+            raise Unreachable("the transaction is over")
+        if not memory.configuration:
+            raise Unreachable("it has not said yet what it can hold")
+        able, cut = self._delivery.prepared(evse)
+        switches, clock_off_s = memory.manners.switches, memory.hearing.offset_s
+        now = self._clock.now().utc
+        layer = keeping.layer(command, cut, able, switches, len(self._evses), clock_off_s, now)
+        await self._lay(command, number, cut, able, layer, send)
+
+    async def _drop(self, command: DropPlan, send: lists.Send) -> None:
+        """One whose transaction is over has gone with it."""
+        if command.evse not in self._evses:
+            raise Misconfigured(f"{command.evse} is not configured")
+        if self._is_over(command):
+            return
+        number, evse = self._evses[command.evse]
+        able, cut = self._delivery.prepared(evse)
+        layer = keeping.ended(cut, able, self._memory.manners.switches, self._clock.now().utc)
+        if layer is not None:
+            await self._lay(command, number, cut, able, layer, send)
+
+    async def _lay(
+        self,
+        command: StorePlan | DropPlan,
+        number: int,
+        evse: Evse,
+        able: Capabilities,
+        layer: Layer,
+        send: lists.Send,
+    ) -> None:
+        """And the lease once more, for a station that keeps only the newest profile of a kind."""
+        status = status_of(await send(*self._words.plan(command.transaction, number, evse, able, layer)))
+        if status.casefold() != "accepted":
+            raise Refused(f'the station said "{status}"')
+        self._delivery.say_again(command.evse)
+
+    def _is_over(self, command: StorePlan | DropPlan) -> bool:
+        return command.transaction not in self._memory.evse_of
+
 
 def _never_left(command: Errand) -> Event:
-    """A list is tried again; firmware must be ordered again."""
-    if isinstance(command, StoreTokens):
-        return CommandLost(command.id, "not connected")
-    return CommandRefused(command.id, "not connected")
+    """What is not firmware is tried again; that must be ordered again."""
+    if isinstance(command, UpgradeFirmware):
+        return CommandRefused(command.id, "not connected")
+    return CommandLost(command.id, "not connected")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from controller.core.commands import SetLimit, StartCharging, StopCharging
@@ -97,20 +98,22 @@ class Delivery:
         switches, now_s = self._memory.manners.switches, self._clock.now().mono_s
         if command.id:
             self._newest[evse.id] = command
+        until_s = now_s + command.lease_s  # however long it takes, and however often it is said
         before_ma = self._watch.limit_ma(evse.id, now_s)
         command = replace(command, limit_ma=self._cut(command.limit_ma))
         if command.limit_ma < evse.min_ma and command.transaction is not None and switches.pause != "zero":
-            return await self._pause(command, number, evse, before_ma, on_wire)
+            return await self._pause(command, number, evse, before_ma, until_s, on_wire)
         if switches.limit_key and command.phases is not None:
             raise Refused("its limit is a setting, which knows no phases")
         if switches.limit_key:
-            return await self._by_key(command, evse, before_ma, on_wire)
-        resumes = before_ma is not None and before_ma < evse.min_ma <= command.limit_ma
+            return await self._by_key(command, evse, before_ma, until_s, on_wire)
+        told_ma, _ = self._memory.told.get(evse.id, (evse.min_ma, 0.0))
+        resumes = told_ma < evse.min_ma <= command.limit_ma
         if resumes and switches.resume_check:
             self._footing.reserve(evse, AFTER_PAUSE)
-        status = await self._offer(command, number, evse, on_wire)
+        status = await self._offer(command, number, evse, until_s, on_wire)
         if status.casefold() == "accepted":
-            self._note(command, evse)
+            self._note(command, evse, until_s)
             if not command.id and command.transaction is None:
                 self._footing.release(
                     evse, OUTLIVES
@@ -118,7 +121,9 @@ class Delivery:
             if resumes and switches.resume_check:
                 self._memory.note_repairs("resume_check")
                 self._repeats[evse.id] = 0
-                await self._offer(command, number, evse, None)
+                # it has said yes already, and counts at its maximum until it is measured
+                with suppress(Refused):
+                    await self._offer(command, number, evse, until_s, None)
             if resumes and self._may_sleep():
                 self._spawn(self._wake(evse, self._newest.get(evse.id)))
         return status
@@ -130,10 +135,10 @@ class Delivery:
         return cut_ma
 
     async def _offer(
-        self, command: SetLimit, number: int, evse: Evse, on_wire: Callable[[], None] | None
+        self, command: SetLimit, number: int, evse: Evse, until_s: float, on_wire: Callable[[], None] | None
     ) -> str:
         able, cut = self.prepared(evse)
-        status = await self._exchange(self._limit(command, number, cut, able), on_wire)
+        status = await self._exchange(self._limit(command, number, cut, until_s, able), on_wire)
         if status.casefold() == "accepted":
             self._plain_worked = True
         if status.casefold() not in _NO or not self._may_try(command):
@@ -142,7 +147,7 @@ class Delivery:
         for name, switches in self._variations():
             able, cut = self.prepared(evse, switches)
             try:
-                order = self._limit(command, number, cut, able)
+                order = self._limit(command, number, cut, until_s, able)
             except Refused:
                 continue  # not sayable in that way
             other = await self._exchange(order, None)
@@ -153,8 +158,13 @@ class Delivery:
                 return other
         return status
 
-    def _limit(self, command: SetLimit, number: int, evse: Evse, able: Capabilities) -> Order:
-        return self._words.limit(command, number, evse, able, self._clock.now().utc)
+    def _limit(self, command: SetLimit, number: int, evse: Evse, until_s: float, able: Capabilities) -> Order:
+        """For what is left of its lease: a station that answers slowly must not get more by being asked again."""
+        now = self._clock.now()
+        left_s = until_s - now.mono_s
+        if left_s <= 0:
+            raise Refused("its lease ran out before the station had taken it")
+        return self._words.limit(replace(command, lease_s=left_s), number, evse, able, now.utc)
 
     async def _exchange(self, order: Order, on_wire: Callable[[], None] | None) -> str:
         return status_of(await self._session.exchange(order.action, order.payload, Lane.SAFETY, on_wire))
@@ -174,7 +184,13 @@ class Delivery:
     # --- pauses and keys ------------------------------------------------------------------------------------------
 
     async def _pause(
-        self, command: SetLimit, number: int, evse: Evse, before_ma: int | None, on_wire: Callable[[], None]
+        self,
+        command: SetLimit,
+        number: int,
+        evse: Evse,
+        before_ma: int | None,
+        until_s: float,
+        on_wire: Callable[[], None],
     ) -> str:
         self._memory.note_repairs("pause")
         if self._memory.manners.switches.pause == "remote_stop":
@@ -183,32 +199,38 @@ class Delivery:
         lowest_ma = min(evse.min_ma, evse.fallback_ma)
         if before_ma is not None and before_ma > lowest_ma >= evse.min_ma:
             lowered = replace(command, limit_ma=lowest_ma)
-            status = await self._offer(lowered, number, evse, on_wire)
+            status = await self._offer(lowered, number, evse, until_s, on_wire)
             if status.casefold() == "accepted":
-                self._note(lowered, evse)
+                self._note(lowered, evse, until_s)
         raise Refused("a pause would end its transaction: it is kept at its minimum or what it does alone")
 
     async def _by_key(
-        self, command: SetLimit, evse: Evse, before_ma: int | None, on_wire: Callable[[], None]
+        self,
+        command: SetLimit,
+        evse: Evse,
+        before_ma: int | None,
+        until_s: float,
+        on_wire: Callable[[], None],
     ) -> str:
         """Whole amperes, kept for good by a station that may wear out: only what is new is written."""
         amperes_ma = command.limit_ma // 1000 * 1000
         if before_ma == amperes_ma:
             on_wire()
-            self._note(replace(command, limit_ma=amperes_ma), evse)
+            self._note(replace(command, limit_ma=amperes_ma), evse, until_s)
             return "Accepted"
         self._memory.note_repairs("limit_key")
         key = self._memory.manners.switches.limit_key
         order = Order("ChangeConfiguration", {"key": key, "value": str(amperes_ma // 1000)})
         status = await self._exchange(order, on_wire)
         if status.casefold() == "accepted":
-            self._note(replace(command, limit_ma=amperes_ma), evse)
+            self._note(replace(command, limit_ma=amperes_ma), evse, until_s)
         return status
 
-    def _note(self, command: SetLimit, evse: Evse) -> None:
+    def _note(self, command: SetLimit, evse: Evse, until_s: float) -> None:
         now_s = self._clock.now().mono_s
+        self._memory.told[evse.id] = (command.limit_ma, until_s)
         self._watch.note(
-            evse.id, command.limit_ma, now_s, command.lease_s, command.transaction, command.phases
+            evse.id, command.limit_ma, now_s, until_s - now_s, command.transaction, command.phases
         )
 
     # --- what became of it ----------------------------------------------------------------------------------------
@@ -239,15 +261,16 @@ class Delivery:
 
     def transaction_ended(self, evse_id: EvseId) -> None:
         """A profile of the transaction has gone with it; one for any transaction is still there and would outlive it."""
-        held, evse = self._watch.accepted.get(evse_id), self._evses.get(evse_id)
+        told, evse = self._memory.told.pop(evse_id, None), self._evses.get(evse_id)
         self._watch.forget(evse_id)
         if evse is None:
             return
         self._footing.release(evse)
-        if held is None or self._memory.manners.switches.tx_purpose in ("", "TxProfile"):
+        if told is None or self._memory.manners.switches.tx_purpose in ("", "TxProfile"):
             return
-        left_s = held.until_s - self._clock.now().mono_s
-        if left_s > 0 and held.limit_ma > evse.fallback_ma:
+        told_ma, until_s = told
+        left_s = until_s - self._clock.now().mono_s
+        if left_s > 0 and told_ma > evse.fallback_ma:
             channel = self._words.channel
             self._footing.reserve(evse, OUTLIVES)
             self._again(SetLimit("", evse_id, channel, evse.fallback_ma, max(1.0, left_s)))
@@ -263,6 +286,10 @@ class Delivery:
             self._repeats[evse.id] = self._repeats.get(evse.id, 0) + 1
             self._memory.note_repairs("resume_check")
             self._send_again(evse.id, self._newest.get(evse.id))
+
+    def say_again(self, evse: EvseId) -> None:
+        """The newest limit, as far as it still holds."""
+        self._send_again(evse, self._newest.get(evse))
 
     def _send_again(self, evse: EvseId, command: SetLimit | None, limit_ma: int | None = None) -> None:
         """The accepted limit once more, or less, never for longer; nothing when the depot has said something since."""

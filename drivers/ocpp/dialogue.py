@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 
-from controller.core.commands import Command, StoreTokens, UpgradeFirmware
+from controller.core.commands import Command, DropPlan, StorePlan, StoreTokens, UpgradeFirmware
 from controller.core.events import (
     Event,
     EvseSample,
@@ -31,6 +31,7 @@ from drivers.ocpp.frames import Payload
 from drivers.ocpp.memory import Memory
 from drivers.ocpp.settings import OcppSettings
 from drivers.ocpp.setup import Setup
+from drivers.ocpp.signed import signed_values
 from drivers.ocpp.station import Session
 from drivers.ocpp.words import Event as Fact
 from drivers.ocpp.words import Known, Words
@@ -65,7 +66,8 @@ class Dialogue:
         self._news: dict[str, str] = {}  # the last line told about each action
         self._footing = Footing(memory.reserves, memory.manners, words.channel, tell)
         self._desk = Desk(words, session, self._evses, memory, clock, tell, self._footing)
-        self._clerk = Clerk(words, session, memory, settings.offline_tokens, clock, tell)
+        policy, delivery = settings.offline_tokens, self._desk.delivery
+        self._clerk = Clerk(words, session, self._evses, memory, policy, clock, tell, delivery)
         self._setup = Setup(words, session, self._evses, settings, memory, clock, self._footing)
         self._boot_was_asked = False
         self._setup_began = False
@@ -74,7 +76,7 @@ class Dialogue:
 
     def send(self, command: Command) -> None:
         match command:
-            case StoreTokens() | UpgradeFirmware():
+            case StoreTokens() | UpgradeFirmware() | StorePlan() | DropPlan():
                 self._clerk.put(command)
             case _:
                 self._desk.put(command)
@@ -99,6 +101,8 @@ class Dialogue:
         self._memory.reports.hear(action, payload)
         if (heard := self._hear(action, payload)) is not None:
             return heard
+        if (signed := signed_values(self.session.station, payload)) is not None:
+            await self._report(signed)
         payload = self._straightened(action, payload)
         request = self.words.read(action, payload, self._known(), self._clock.now())
         self._memory.note_quirks(request.remarks)

@@ -11,7 +11,7 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from drivers.errors import Misconfigured
+from drivers.errors import Misconfigured, deaf
 from drivers.ocpp.door import Door
 from drivers.ocpp.settings import OcppSettings
 from drivers.ocpp.tls import Certificates, Listener, Porch
@@ -75,8 +75,8 @@ class Entrance:
                 **self._options,
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise Misconfigured(f"OCPP cannot listen on {host}:{port}: {reason}") from None
+            key = "[ocpp] listen" if certificates is None else "[ocpp] tls_listen"
+            raise Misconfigured(f"OCPP cannot listen on {host}:{port}: {deaf(error, key)}") from None
         self._open.append((server, listener))
         found: int = server.sockets[0].getsockname()[1]
         return found

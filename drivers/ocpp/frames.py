@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
 from typing import Any
+
+from controller.core.frames import KEPT_TEXT
 
 Payload = dict[str, Any]
 
@@ -20,7 +21,6 @@ MAX_FRAME = 65_536  # bytes; a full GetConfiguration answer of a talkative stati
 MAX_DEPTH = 24  # the deepest legal OCPP message has 9 levels
 MAX_DIGITS = 20  # a 64-bit register has 20
 MAX_ID = 36  # a UUID
-KEPT_TEXT = 2_000  # characters of a frame that are kept for people
 
 _CALL, _RESULT, _ERROR, _RESULT_ERROR, _SEND = 2, 3, 4, 5, 6
 
@@ -33,7 +33,11 @@ _LEADING_ID = re.compile(rf'\s*\[\s*2\s*,\s*"([^"\\]{{1,{MAX_ID}}})"')
 _SECRET_VALUE = re.compile(r'("(?:value|attributeValue)"\s*:\s*")((?:[^"\\]|\\.)*+)')
 _PASSWORD = re.compile(r'("\w{0,20}password"\s*:\s*")((?:[^"\\]|\\.)*+)', re.IGNORECASE)
 _VPN_KEY = re.compile(r'("vpn".{0,600}"key"\s*:\s*")((?:[^"\\]|\\.)*+)', re.DOTALL)
-_TOKEN_VALUE = re.compile(r'("(?:idTag|parentIdTag|idToken)"\s*:\s*")((?:[^"\\]|\\.)*+)', re.IGNORECASE)
+_TOKEN_VALUE = re.compile(
+    r'("(?:idTag|parentIdTag|idToken|additionalIdToken)"\s*:\s*")((?:[^"\\]|\\.)*+)', re.IGNORECASE
+)
+_CUSTOMER = re.compile(r'("data"\s*:\s*")((?:[^"\\]|\\.)*+)')
+_PIN = re.compile(r'("simPin"\s*:\s*)(\d+)')
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _URL_PASSWORD = re.compile(r"://[^/@\s\"]*@")
 
@@ -97,15 +101,6 @@ class Aside:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame as people may see it: redacted and cut to KEPT_TEXT characters. `sent`: by us."""
-
-    at: datetime
-    sent: bool
-    text: str
-
-
 def parse(text: str) -> Call | Result | Error | Aside | Malformed:
     """Reads one frame; never raises, whatever the text."""
     flaw = _too_much(text)
@@ -159,6 +154,10 @@ def redacted(text: str) -> str:
         kept = _SECRET_VALUE.sub(r"\1***", kept)
     if "password" in folded:
         kept = _PASSWORD.sub(r"\1***", kept)
+    if "customerinformation" in folded:
+        kept = _CUSTOMER.sub(r"\1***", kept)
+    if '"apn"' in folded:
+        kept = _PIN.sub(r"\1***", kept)
     if '"vpn"' in folded:
         kept = _VPN_KEY.sub(r"\1***", kept)
     if "idtag" in folded or "idtoken" in folded:

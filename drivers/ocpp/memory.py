@@ -7,10 +7,10 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from controller.core.frames import Frames
 from controller.core.model import EvseId, StationId
 from drivers.ocpp.dialects import Manners
 from drivers.ocpp.footing import Reserves
-from drivers.ocpp.frames import Frame
 from drivers.ocpp.hearing import Hearing
 from drivers.ocpp.lists import Kept
 from drivers.ocpp.parts import Reports
@@ -19,7 +19,6 @@ from drivers.ocpp.words import Capabilities
 
 log = logging.getLogger(__name__)
 
-KEPT_FRAMES = 200
 _KEPT_TRANSACTIONS = 64
 _MOST_QUIRKS = 200
 _KEPT_BOOTS = 16
@@ -36,11 +35,12 @@ class Memory:
     fallback_spared: setup leaves it with the fallback it has.
     manners: its dialect. hearing: its clock, volts and phases. reserves: what of it counts at its maximum. boots: when it
     introduced itself, the newest last. offered: the subprotocols it came with. configuration: what it said of its settings.
+    told: the last limit that each EVSE said yes to in its transaction, and until when it holds.
     """
 
     station: StationId
     channel: str = ""
-    frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))
+    frames: Frames = field(default_factory=Frames)
     quirks: Counter[str] = field(default_factory=Counter)
     able: Capabilities = field(default_factory=Capabilities)
     evse_of: dict[str, EvseId] = field(default_factory=dict)
@@ -60,6 +60,7 @@ class Memory:
     boots: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_BOOTS))
     offered: tuple[str, ...] = ()
     configuration: Mapping[str, str] = field(default_factory=dict)
+    told: dict[EvseId, tuple[int, float]] = field(default_factory=dict)
 
     def afresh(self, channel: str) -> Memory:
         """For the same station on another version: nothing it said in the old words counts, only people read on. There are

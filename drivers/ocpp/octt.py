@@ -28,7 +28,7 @@ from aiohttp import web
 from controller.core.events import ChannelChanged, TokenSet
 from controller.core.model import IdToken, StationId
 from controller.ports import Clock, Report
-from drivers.errors import DriverError, Misconfigured, Refused, Unreachable
+from drivers.errors import DriverError, Misconfigured, Refused, Unreachable, WrongUse, deaf
 from drivers.ocpp.frames import MAX_FRAME, Payload, clean
 from drivers.ocpp.server import OcppServer
 from drivers.ocpp.station import CallError
@@ -68,14 +68,14 @@ class _Items:
 
 
 def loopback(text: str) -> tuple[str, int]:
-    """Host and port of "127.0.0.1:5001". Raises Misconfigured for anything that is not the loopback address."""
+    """Host and port of "127.0.0.1:5001". Raises WrongUse for anything that is not the loopback address."""
     host, _, port = text.rpartition(":")
     try:
         is_loopback = ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         is_loopback = False
     if not is_loopback or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise Misconfigured(
+        raise WrongUse(
             f"--octt-trigger {clean(text, 60)}: a test suite may only come from this box; write 127.0.0.1:5001"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
@@ -114,7 +114,7 @@ class ConformanceDoor:
             except OSError as error:
                 place = f"{self._host}:{self.port}"
                 raise Misconfigured(
-                    f"--octt-trigger cannot listen on {place}: {error.strerror or error}"
+                    f"--octt-trigger cannot listen on {place}: {deaf(error, 'port')}"
                 ) from None
             self.port = runner.addresses[0][1]
             where = f"{self._host}:{self.port}"

@@ -2,7 +2,8 @@
 
 Owns which profile says what. Pure. Source: OCPP 1.6 sections 3.13, 5.16 and 7.8-7.13. The layers: TxDefaultProfile at
 level 0 without an end is what the station does alone, within ChargePointMaxProfile, the most it may ever do; the lease lies at the highest level the station offers and ends
-after `lease_s`, so a dead controller makes the station fall to the fallback. Limits only ever round down.
+after `lease_s`, so a dead controller makes the station fall to the fallback. Between them, one level below the lease, may
+lie a plan for while we are gone (`keeping`). Limits only ever round down.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from controller.core.units import floor_to_step
 from controller.core.watts import limit_w
 from drivers.errors import Refused
 from drivers.ocpp.frames import Payload
-from drivers.ocpp.words import Capabilities, utc_text
+from drivers.ocpp.words import Capabilities, Layer, utc_text
 
 # Our start lies this far in the past: a station whose clock is behind would otherwise not follow us yet.
 CLOCK_SLACK_S = 60
@@ -29,10 +30,11 @@ STEP_MA = 100  # the schema allows one decimal of an ampere
 DEPOT_TOKEN = "DEPOT"  # for starts without a driver
 LONGEST_TOKEN = 20
 
-_FALLBACK, _LEASE, _TRANSACTION = (
+_FALLBACK, _LEASE, _TRANSACTION, PLAN = (
     1,
     2,
     3,
+    4,
 )  # profile ids are EVSE number x 10 + this: the same one is always replaced
 
 MAXIMUM = 1  # the profile id of the station's maximum: below those of every EVSE
@@ -141,6 +143,24 @@ def told(command: SetLimit, evse: Evse, able: Capabilities) -> Evse:
     if able.in_watts:
         raise Refused("the station takes watts only: phases are switched with a limit in amperes")
     return replace(evse, phases=evse.phases[: command.phases])
+
+
+def plan(transaction: str, number: int, evse: Evse, able: Capabilities, layer: Layer) -> Payload:
+    """SetChargingProfile for what the running transaction follows while no lease holds."""
+    schedules = [_schedule(limit_ma, evse, able) for _, limit_ma in layer.periods]
+    periods = [
+        {**schedule["chargingSchedulePeriod"][0], "startPeriod": start_s}
+        for schedule, (start_s, _) in zip(schedules, layer.periods, strict=True)
+    ]
+    profile: Payload = {
+        "chargingProfileId": number * 10 + PLAN,
+        "stackLevel": layer.level,
+        "chargingProfilePurpose": "TxProfile",
+        "transactionId": _transaction(transaction),
+        **layer.validity,
+        "chargingSchedule": {**schedules[0], **layer.timing, "chargingSchedulePeriod": periods},
+    }
+    return {"connectorId": number, "csChargingProfiles": profile}
 
 
 def start(command: StartCharging, number: int, evse: Evse, able: Capabilities, now: datetime) -> Payload:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 
 import jsonschema_rs
 
@@ -54,8 +53,11 @@ class Schemas:
 
 
 @cache
-def _files(folder: str) -> dict[str, Traversable]:
-    return {file.name.removesuffix(".json"): file for file in (files("ocpp") / folder / "schemas").iterdir()}
+def _files(folder: str) -> dict[str, bytes]:
+    """All of a version at once: a message must not stay unanswered because its file cannot be opened now (no file handle
+    left, or a new version of the software has been installed over it)."""
+    place = files("ocpp") / folder / "schemas"
+    return {file.name.removesuffix(".json"): file.read_bytes() for file in place.iterdir()}
 
 
 def _validator(folder: str, name: str) -> jsonschema_rs.Validator | None:
@@ -66,5 +68,5 @@ def _validator(folder: str, name: str) -> jsonschema_rs.Validator | None:
 
 @cache
 def _compiled(folder: str, name: str) -> jsonschema_rs.Validator:
-    file = _files(folder)[name]
-    return jsonschema_rs.validator_for(json.loads(file.read_text("utf-8-sig")), validate_formats=True)
+    text = _files(folder)[name].decode("utf-8-sig")
+    return jsonschema_rs.validator_for(json.loads(text), validate_formats=True)

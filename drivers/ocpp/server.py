@@ -17,8 +17,9 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.typing import Subprotocol
 
-from controller.core.commands import Command
-from controller.core.events import AccessRefused, CommandRefused, Event, LinkDown, LinkUp
+from controller.core.commands import Command, DropPlan, StorePlan
+from controller.core.events import AccessRefused, CommandLost, CommandRefused, Event, LinkDown, LinkUp
+from controller.core.frames import Frame, Trace
 from controller.core.model import EvseId, StationId, station_of
 from controller.ports import Clock, Report
 from drivers.errors import Misconfigured, Unreachable
@@ -27,14 +28,14 @@ from drivers.ocpp.dialects import Manners
 from drivers.ocpp.dialogue import Dialogue
 from drivers.ocpp.door import Door, identity_of, peer_of
 from drivers.ocpp.entrance import Entrance
-from drivers.ocpp.frames import MAX_FRAME, Frame, Payload, redacted
+from drivers.ocpp.frames import MAX_FRAME, Payload, redacted
 from drivers.ocpp.learnt import FILE, Learnt
 from drivers.ocpp.memory import Memory
 from drivers.ocpp.parts import Reports
 from drivers.ocpp.queues import Pace
 from drivers.ocpp.security import Security
 from drivers.ocpp.settings import OcppSettings, Patience, StationSettings
-from drivers.ocpp.station import CLOSE_S, Session
+from drivers.ocpp.station import CLOSE_S, Answered, Session
 from drivers.ocpp.versions import VERSIONS, choose, spoken
 from drivers.ocpp.words import Words
 
@@ -72,6 +73,7 @@ class OcppServer:
         self._learnt = Learnt(settings.stations, folder / FILE if folder else None)
         self._paces = {station: Pace() for station in settings.stations}
         self._bound = asyncio.Event()
+        self.answered: Answered = lambda action, seconds: None  # whoever counts how long answers take
         self._failure: Misconfigured | None = None
         self._stopping = False
         self._cut_until_s: dict[StationId, float] = {}
@@ -162,7 +164,8 @@ class OcppServer:
         """Never blocks, never raises; see `controller.ports.Charger`."""
         link = self._links.get(station_of(command.evse))
         if link is None:
-            self._facts.put_nowait(CommandRefused(command.id, "not connected"))
+            fact = CommandLost if isinstance(command, StorePlan | DropPlan) else CommandRefused
+            self._facts.put_nowait(fact(command.id, "not connected"))
         else:
             link.dialogue.send(command)
 
@@ -241,6 +244,10 @@ class OcppServer:
         memory = self._memories.get(station)
         return tuple(memory.frames) if memory is not None else ()
 
+    def traces(self) -> list[Trace]:
+        """See `controller.ports.Traced`."""
+        return [Trace(each.channel or "ocpp", name, each.frames) for name, each in self._memories.items()]
+
     def quirks(self, station: StationId) -> Mapping[str, int]:
         """How often a station did which odd thing."""
         memory = self._memories.get(station)
@@ -303,8 +310,9 @@ class OcppServer:
 
         silence_s = 3.0 * self._settings.heartbeat_s
         session = Session(
-            station, socket, words.dialect, self._settings.patience, silence_s, record, self._paces[station]
-        )
+            station, socket, words.dialect, self._settings.patience, silence_s, record, self._paces[station],
+            self.answered,
+        )  # fmt: skip
         tell, hear = self._facts.put_nowait, partial(self.security.hear, station, words.channel)
         return Dialogue(words, session, self._settings, memory, self._clock, report, tell, hear)
 

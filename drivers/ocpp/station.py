@@ -53,6 +53,7 @@ _PERHAPS_DONE = frozenset({"InternalError", "GenericError"})
 
 Handler = Callable[[str, Payload], Awaitable[Payload | None]]
 Recorder = Callable[[bool, str], None]
+Answered = Callable[[str, float], None]  # an action, and how long its answer took
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Session:
         silence_s: float,
         record: Recorder,
         pace: Pace | None = None,
+        answered: Answered = lambda action, seconds: None,
     ) -> None:
         self.station = station
         self.dialect = dialect
@@ -102,6 +104,7 @@ class Session:
         self._patience = patience
         self._silence_s = silence_s
         self._record = record
+        self._answered = answered
         self._inbox = Inbox(dialect.sheddable)
         self._turns = Turns()
         self._open: dict[str, asyncio.Future[object]] = {}
@@ -163,6 +166,7 @@ class Session:
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_look_at)
         self._open[message_id] = answer
+        began_s = self._now_s()
         if on_wire is not None:
             on_wire()
         try:
@@ -177,6 +181,8 @@ class Session:
             self._note_unanswered()
             raise Unreachable(f"no answer to {action}")
         self._unanswered = 0
+        if not self.ended:
+            self._answered(action, self._now_s() - began_s)
         result = answer.result()
         if not isinstance(result, dict):
             raise Nonsense(f"the answer to {action} is not an object")

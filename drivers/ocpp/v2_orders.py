@@ -16,8 +16,8 @@ from controller.core.units import floor_to_step
 from controller.core.watts import limit_w
 from drivers.errors import Refused
 from drivers.ocpp.frames import Payload
-from drivers.ocpp.profiles import CLOCK_SLACK_S, MAXIMUM, NOMINAL_MV, STEP_MA, told
-from drivers.ocpp.words import Capabilities, utc_text
+from drivers.ocpp.profiles import CLOCK_SLACK_S, MAXIMUM, NOMINAL_MV, PLAN, STEP_MA, told
+from drivers.ocpp.words import Capabilities, Layer, utc_text
 
 LONGEST_TRANSACTION = 36
 BLIND_S = 60  # a discharge whose floor nobody watches ends so soon after the link has gone
@@ -82,6 +82,22 @@ def limit(
         number * 10 + _TRANSACTION, command.lease_s, period, _in_watts(evse, able), able, now, is_21
     )
     return _request(number, profile | _of_transaction(command.transaction))
+
+
+def plan(transaction: str, number: int, evse: Evse, able: Capabilities, layer: Layer) -> Payload:
+    """SetChargingProfile for what the running transaction follows while no lease holds."""
+    profile_id = number * 10 + PLAN
+    periods = [
+        {**_period(limit_ma, evse, able), "startPeriod": start_s} for start_s, limit_ma in layer.periods
+    ]
+    schedule = _schedule(profile_id, periods[0], _in_watts(evse, able))
+    profile: Payload = {
+        "id": profile_id,
+        "stackLevel": layer.level,
+        **layer.validity,
+        "chargingSchedule": [{**schedule, **layer.timing, "chargingSchedulePeriod": periods}],
+    }
+    return _request(number, profile | _of_transaction(transaction))
 
 
 def start(

@@ -20,7 +20,7 @@ from drivers.ocpp.lists_words import Lists2, Lists16
 from drivers.ocpp.schemas import Schemas
 from drivers.ocpp.settings import OcppSettings
 from drivers.ocpp.station import Dialect
-from drivers.ocpp.words import Ask, Capabilities, Known, Order, Request, Words
+from drivers.ocpp.words import Ask, Capabilities, Known, Layer, Order, Request, Words
 
 
 class _V16:
@@ -60,6 +60,9 @@ class _V16:
         now: datetime,
     ) -> Order:
         raise Refused("OCPP 1.6 has no word for discharging; the Open Platform has")
+
+    def plan(self, transaction: str, number: int, evse: Evse, able: Capabilities, layer: Layer) -> Order:
+        return Order("SetChargingProfile", profiles.plan(transaction, number, evse, able, layer))
 
     def upgrade(self, command: UpgradeFirmware, now: datetime) -> Order:
         return firmware.upgrade_16(command, now)
@@ -135,6 +138,9 @@ class _V2:
         if not self._is_21:
             raise Refused("OCPP 2.0.1 has no word for discharging; 2.1 and the Open Platform have")
         return Order("SetChargingProfile", v2_orders.discharge(command, transaction, number, evse, able, now))
+
+    def plan(self, transaction: str, number: int, evse: Evse, able: Capabilities, layer: Layer) -> Order:
+        return Order("SetChargingProfile", v2_orders.plan(transaction, number, evse, able, layer))
 
     def upgrade(self, command: UpgradeFirmware, now: datetime) -> Order:
         return firmware.upgrade_2(command, now)

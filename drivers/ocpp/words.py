@@ -106,6 +106,17 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """How a plan lies in a station. periods: seconds after the schedule's start, and mA. validity: kind and bounds of the
+    profile; timing: those of its schedule."""
+
+    level: int
+    periods: tuple[tuple[int, int], ...]
+    validity: Mapping[str, str]
+    timing: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What a request is read against.
 
@@ -193,6 +204,8 @@ class Words(Protocol):
     # what it is given in its own time
     @property
     def lists(self) -> ListWords: ...
+
+    def plan(self, transaction: str, number: int, evse: Evse, able: Capabilities, layer: Layer) -> Order: ...
 
     def upgrade(self, command: UpgradeFirmware, now: datetime) -> Order: ...
 

@@ -43,6 +43,8 @@ HTTP_STATUS = {
 
 BODY_BYTES = 64 * 1024
 BODY_BYTES_MAX = 1024 * 1024
+# under these names a request keeps what was read of it, and whom it is from
+BODY, ABOUT = web.RequestKey("body", bytes), web.RequestKey("about", str)
 BODY_S = 10.0  # real seconds a body may take to arrive
 _TELL_AGAIN_S = 60.0  # the same complaint about the same peer is logged once in so long
 _TOLD_KEPT = 256
@@ -166,6 +168,7 @@ async def read_json(
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ApiError(INVALID, "compressed bodies are not taken")
     body = await _read(request, min(limit_bytes, BODY_BYTES_MAX), BODY_S if within_s is None else within_s)
+    request[BODY] = body
     if body.strip():
         try:
             document = json.loads(body, parse_constant=_no_constant)

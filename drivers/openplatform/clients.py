@@ -31,6 +31,7 @@ from controller.core.readings import Readings
 from controller.core.snapshot import Snapshot
 from controller.ports import Clock, Report
 from drivers.openplatform.answers import (
+    ABOUT,
     FORBIDDEN,
     INTERNAL,
     INVALID,
@@ -161,6 +162,7 @@ class ClientSurface:
     ) -> web.RouteDef:
         async def handle(request: web.Request) -> web.Response:
             grant = self._admit(bearer(request.headers.get("Authorization")), scope, quota)
+            request[ABOUT] = grant.holder
             self._need(purpose)
             return await operation(request, grant.holder)
 

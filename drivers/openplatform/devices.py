@@ -24,6 +24,7 @@ from controller.core.readings import Readings
 from controller.ports import Clock, Report
 from drivers.openplatform import devices_words as words
 from drivers.openplatform.answers import (
+    ABOUT,
     INTERNAL,
     TOO_MANY,
     UNKNOWN,
@@ -192,6 +193,7 @@ class DeviceSurface:
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             charger = self._chargers[self.gate.admit(request)]
+            request[ABOUT] = charger.station
             quota.spend(charger.serial, self._clock.now().mono_s)
             return await operation(request, charger)
 

@@ -12,6 +12,12 @@ charger runs by its own clock, also without a link. So:
   from a pause or from a limit below the fallback back to the fallback, which is what the core budgets anyway;
 - a transaction that somebody else started has an unknown base: it counts at the hardware maximum when alone.
 
+Tonight's plan is not stored here (`StorePlan` is refused). The second enabled schedule that could hold it would switch
+the lease off. The lease's own schedule could hold later slots, but only if `effective_until` were hours away instead of
+at the lease's end: a charger that reads a `once` slot as a rule for its whole validity (G-11 leaves that open) would then
+follow a raised limit all night, and that second bound is what makes the lease safe. Nor may a slot pause: where an idle
+connector stays idle, nothing would start it again.
+
 HH:MM has minutes only: the slot's end is rounded up, so the charger may follow up to 60 s longer than the lease, and
 up to `clock_skew_s` longer again if its clock is slow. `Link.lease_slack_s` (120 s) budgets for both. The start is
 rounded down after taking off the skew, so that a slow clock does not delay a decrease.

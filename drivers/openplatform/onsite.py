@@ -29,26 +29,30 @@ from aiohttp import web
 
 from controller.core.commands import (
     Command,
+    DropPlan,
     DropSchedule,
     StartDischarge,
     Steering,
     StopCharging,
+    StorePlan,
     StoreSchedule,
     StoreTokens,
     UpgradeFirmware,
 )
 from controller.core.events import ChannelChanged, CommandAccepted, CommandRefused, Event
+from controller.core.frames import Trace
 from controller.core.model import EvseId, StationId
 from controller.core.readings import Readings
 from controller.core.snapshot import Snapshot
 from controller.ports import Clock, Report
-from drivers.errors import Misconfigured
+from drivers.errors import Misconfigured, deaf
 from drivers.openplatform.answers import WireLog, guard
 from drivers.openplatform.bell import Bell
 from drivers.openplatform.clients import ClientSurface, LocalClient
 from drivers.openplatform.clients_books import Book, Books
 from drivers.openplatform.devices import DeviceSurface, OnsiteCharger
 from drivers.openplatform.devices_faults import CHANNEL
+from drivers.openplatform.traces import Traces
 from drivers.openplatform.vault import Vault, VaultFull
 
 __all__ = ["CHANNEL", "OnsiteCharger", "OnsiteHost", "OnsiteSettings"]
@@ -104,6 +108,8 @@ class OnsiteHost:
         self._books = books
         self._tls = _tls(settings)
         self._surface: DeviceSurface | None = None
+        stations = (charger.station for charger in settings.chargers.values())
+        self._traces = Traces(clock, {each: each for each in (*stations, *(c.id for c in settings.clients))})
         self._bound = asyncio.Event()
         self._failure: Misconfigured | None = None
         # What `send` found out. Grows with the commands given, which the depot paces by these very answers.
@@ -118,7 +124,7 @@ class OnsiteHost:
 
     def send(self, command: Command) -> None:
         """Never blocks, never raises; see `controller.ports.Charger`."""
-        if isinstance(command, StoreTokens):
+        if isinstance(command, StoreTokens | StorePlan | DropPlan):
             self._unsaid.append(CommandRefused(command.id, "not offered by this channel"))
             self._work.ring()
             return
@@ -134,6 +140,10 @@ class OnsiteHost:
         else:
             self._unsaid.extend(self._surface.send(command))
         self._work.ring()
+
+    def traces(self) -> list[Trace]:
+        """See `controller.ports.Traced`."""
+        return self._traces.told(CHANNEL)
 
     async def forget(self, serial: str) -> bool:
         """Lets a charger that lost its identity register again; False when it had none or the host does not run."""
@@ -190,7 +200,7 @@ class OnsiteHost:
             settings.readings,
             permits=settings.permits,
         )
-        app = web.Application(middlewares=[guard])
+        app = web.Application(middlewares=[self._traces.middleware(), guard])
         app.add_routes([*surface.routes(), *clients.routes()])
         runner = web.AppRunner(
             app,
@@ -209,7 +219,7 @@ class OnsiteHost:
         except OSError as error:
             await runner.cleanup()
             raise Misconfigured(
-                f"open platform cannot listen on {where}: {error.strerror or error}"
+                f"open platform cannot listen on {where}: {deaf(error, '[open_platform.onsite] listen')}"
             ) from None
         self.port = runner.addresses[0][1]
         log.info("open platform host listens on %s, port %d", settings.listen_host, self.port)

@@ -25,10 +25,12 @@ from random import Random
 
 from controller.core.commands import (
     Command,
+    DropPlan,
     DropSchedule,
     StartDischarge,
     Steering,
     StopCharging,
+    StorePlan,
     StoreSchedule,
     StoreTokens,
     UpgradeFirmware,
@@ -42,6 +44,7 @@ from controller.core.events import (
     TransactionEnded,
     TransactionStarted,
 )
+from controller.core.frames import Trace
 from controller.core.model import station_of
 from controller.ports import Clock, Report
 from drivers.errors import Misconfigured
@@ -56,7 +59,7 @@ from drivers.openplatform.plans import Plans
 from drivers.openplatform.records import Books, Granularity, Records
 from drivers.openplatform.rest import OnAnswer, OnRequest, Rest
 from drivers.openplatform.rounds import Rounds
-from drivers.openplatform.settings import CloudSettings
+from drivers.openplatform.settings import CHANNEL, CloudSettings
 from drivers.openplatform.slots import Slots
 from drivers.openplatform.stream import Stream
 from drivers.openplatform.words import Frame
@@ -123,10 +126,14 @@ class PlatformOperator:
         self._opened: set[tuple[str, ...]] = set()  # chargers of sockets that were open before
         self._report: Report | None = None
 
+    def traces(self) -> list[Trace]:
+        """See `controller.ports.Traced`."""
+        return self._rest.traces.told(CHANNEL)
+
     def send(self, command: Command) -> None:
         if isinstance(command, StoreSchedule | DropSchedule):
             self._unsaid.append(self._planned(command))
-        elif isinstance(command, UpgradeFirmware | StoreTokens):
+        elif isinstance(command, UpgradeFirmware | StoreTokens | StorePlan | DropPlan):
             where = "the API" if isinstance(command, UpgradeFirmware) else "this channel"
             self._unsaid.append(CommandRefused(command.id, f"not offered by {where}"))
         elif refusal := self._refusal(command):

@@ -23,6 +23,7 @@ from drivers.errors import DriverError, Misconfigured, Nonsense, Refused, Unreac
 from drivers.openplatform.budget import Budget, Kind
 from drivers.openplatform.settings import CloudSettings, address
 from drivers.openplatform.signing import signature_headers
+from drivers.openplatform.traces import Traces
 from drivers.openplatform.words import Envelope, Token, read_envelope, read_json, read_token, token_request
 
 CONNECT_S, READ_S, TOTAL_S = 5.0, 10.0, 15.0
@@ -110,6 +111,9 @@ class Rest:
     ) -> None:
         self.address = address(settings.base_url, settings.region, settings.readings.region_read_from_host)
         self.budget = Budget(settings.readings)
+        self.traces = Traces(
+            clock, {device.device_id: station for station, device in settings.devices.items()}
+        )
         self._settings = settings
         self._clock = clock
         self._on_request, self._on_answer = on_request, on_answer
@@ -257,12 +261,16 @@ class Rest:
         announced, status = self.announce(operation, method, path, shown), None
         url = URL(f"{self.address.http}{target}", encoded=True)  # as it was signed, byte for byte
         where = f"{self.address.host} {operation}"
+        asked = f"{method} {target} {data.decode()}".rstrip()
+        about = self.traces.about(asked)
+        self.traces.note(about, True, asked)
         try:
             async with self._session.request(
                 method, url, data=data or None, headers=headers, allow_redirects=False
             ) as answer:
                 status, retry_after = answer.status, answer.headers.get("Retry-After")
                 content = await _bounded(answer.content, where)
+            self.heard(f"{status} {content.decode(errors='replace')}", about)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"{where}: no connection ({_reason(error)})") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -345,9 +353,17 @@ class Rest:
 
     def _scrub(self, message: str) -> str:
         """A server that echoes what it was sent must not get our secrets into a log."""
+        return self._without_secrets(message)[:120]
+
+    def heard(self, text: str, about: str | None = None) -> None:
+        """Keeps what the platform said, for people; `about` where the words may not name it."""
+        text = self._without_secrets(text)
+        self.traces.note(self.traces.about(text) if about is None else about, False, text)
+
+    def _without_secrets(self, text: str) -> str:
         for secret in filter(None, (self._settings.client_secret, *self._issued)):
-            message = message.replace(secret, "***")
-        return message[:120]
+            text = text.replace(secret, "***")
+        return text
 
 
 class _Broken(aiohttp.ClientError):

@@ -161,6 +161,7 @@ class Stream:
             if code in (2001, 2002):
                 self._rest.forget(token)
             raise Declined(f"stream: the platform ended it ({code})", code)
+        self._rest.heard(message if isinstance(message, str) else message.decode(errors="replace"))
         frame = read_frame(document)
         if frame is None:
             self._log_once("a message names no charger")

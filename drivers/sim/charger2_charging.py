@@ -94,6 +94,8 @@ def install(station: SimStation, profile: Profile) -> Json:
     if station.quirks.ignores_expiry:
         profile = replace(profile, valid_to=None, duration_s=None, offline_s=None)
     kept = [old for old in memory.profiles if old.id != profile.id]
+    if station.quirks.newest_only:
+        kept = list(merge.others(kept, profile))
     if len(kept) >= ENTRIES:
         return rejected("NoRoom")
     memory.profiles = (*kept, profile)

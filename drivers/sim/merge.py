@@ -95,6 +95,12 @@ def install(profiles: Sequence[Profile], new: Profile) -> tuple[Profile, ...]:
     return (*kept, new)
 
 
+def others(profiles: Sequence[Profile], new: Profile) -> tuple[Profile, ...]:
+    """What a station keeps that knows no stack levels."""
+    place = (new.connector, new.purpose)
+    return tuple(old for old in profiles if (old.connector, old.purpose) != place)
+
+
 def limit_a(
     profiles: Iterable[Profile],
     connector: int,

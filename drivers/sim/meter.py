@@ -93,9 +93,10 @@ class _Sdm630:
         values[74] = truth.export_wh / 1000
         if self.faults.nan:
             values = dict.fromkeys(values, float("nan"))
-        return b"".join(
-            struct.pack(">f", values.get(address, 0.0)) for address in range(0, _LAST_REGISTER, 2)
-        )
+        image = bytearray(2 * len(range(0, _LAST_REGISTER, 2)) * 2)
+        for address, value in values.items():
+            struct.pack_into(">f", image, 2 * address, value)
+        return bytes(image)
 
 
 class SimMeter(ModbusTcp):

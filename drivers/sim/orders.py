@@ -346,7 +346,10 @@ def _takes(charger: SimCharger, profile: Profile) -> bool:
 def _install(charger: SimCharger, profile: Profile) -> None:
     if charger.quirks.ignores_expiry:
         profile = replace(profile, valid_to=None, duration_s=None)
-    profiles = merge.install(charger.flash.profiles, profile)
+    before = charger.flash.profiles
+    if charger.quirks.newest_only:
+        before = merge.others(before, profile)
+    profiles = merge.install(before, profile)
     if len(profiles) > charger.flash.number("MaxChargingProfilesInstalled"):
         raise CallError("InternalError", "no room for another profile")
     charger.flash.profiles = profiles

@@ -14,6 +14,7 @@ class Quirks:
     ignores_expiry      a profile never ends by itself: leases are not honoured
     refuses_tx_profile  only TxDefaultProfile and ChargePointMaxProfile are accepted (25)
     stack_levels        the only stack levels it accepts; None = all it advertises (24)
+    newest_only         a profile replaces all others of its EVSE and purpose, whatever their stack level
     only_relative       only profiles of kind Relative are accepted (29)
     no_meter_values     never sends MeterValues, not even when triggered
     reaction_s          time between accepting a limit and offering it
@@ -79,6 +80,7 @@ class Quirks:
     samples_apart_s: int = 0
     ignores_phases: bool = False
     event_faults: frozenset[str] = frozenset()
+    newest_only: bool = False
 
     def take_limits(self, unit: str, amounts: Iterable[float]) -> bool:
         """Whether its firmware takes limits in this unit and of these sizes."""

@@ -18,6 +18,7 @@ from drivers.sim.charger import SimCharger
 from drivers.sim.charger2 import SimStation
 from drivers.sim.cloudcharger import CloudCharger
 from drivers.sim.dc import DcEvse
+from drivers.sim.duty import DutyFleet, stays_of
 from drivers.sim.evse import Amps, SimEvse
 from drivers.sim.fleet import Fleet, Habits
 from drivers.sim.meter import MeterTruth, SimMeter
@@ -25,7 +26,7 @@ from drivers.sim.platform import SimPlatform
 from drivers.sim.storage import SimStorage
 from drivers.sim.sunshine import Sunshine
 from drivers.sim.vehicle import Vehicle
-from drivers.sim.world import SimCircuit, World
+from drivers.sim.world import STEP_S, SimCircuit, World
 
 ROW = 8  # chargers per row
 ROTATIONS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
@@ -40,6 +41,10 @@ ZONE = "Europe/Amsterdam"
 VOLTS = 230.0
 SUN_SHARE = 0.25  # of what the site may draw: the most its roof gives
 STORE_SHARE, STORE_H = 0.15, 2.0  # of the same: the power of its battery, which holds that for so long
+SELDOM = (
+    'poll = "5 s"\nstale_after = "20 s"'  # the meters beside the main one, in a world that lives for days
+)
+LONG_STEP_S = 0.5  # of a world that lives for days
 DUTY_W = 5_000.0  # what the duty plan asks for, on average over a stay
 
 
@@ -47,10 +52,18 @@ class DemoSite:
     """The simulated world of one demo: `chargers` in total, the first half on OCPP, the others on the platform.
 
     `ocpp`: the versions its stations speak, dealt out in turn. `start`, `write`, then `run`; `stop` in any case. The
-    meter and the platform take free ports.
+    meter and the platform take free ports. `days`: instead of short visits at random the fleet keeps a duty plan for so
+    many days (`DutyFleet`), in a world of longer steps.
     """
 
-    def __init__(self, chargers: int, clock: Clock, seed: int, ocpp: Sequence[str] = ("1.6",)) -> None:
+    def __init__(
+        self,
+        chargers: int,
+        clock: Clock,
+        seed: int,
+        ocpp: Sequence[str] = ("1.6",),
+        days: int | None = None,
+    ) -> None:
         self.clock = clock
         self._ocpp = tuple(ocpp)
         self.limit_a = -(-int(chargers * FALLBACK_A * 1.6 / (1 - BUILDING_SHARE)) // 10) * 10 + 10
@@ -71,7 +84,8 @@ class DemoSite:
         self.storage = SimStorage(
             lambda: clock.now().mono_s, store_w * STORE_H, most_w=int(store_w), follow_s=1.0
         )
-        self.world = World(clock, seed, circuits, self.evses, self._others)
+        step_s = STEP_S if days is None else LONG_STEP_S
+        self.world = World(clock, seed, circuits, self.evses, self._others, step_s=step_s)
         self.ocpp_evses = self.evses[: -(-chargers // 2)]
         self.cloud_evses = self.evses[-(-chargers // 2) :]
         self.platform = SimPlatform(
@@ -95,6 +109,8 @@ class DemoSite:
         for vehicle, evse in zip(vehicles, self.evses, strict=True):
             if isinstance(evse, DcEvse):
                 vehicle.max_a = evse.max_a
+                if days is not None:
+                    vehicle.min_a = evse.min_a  # it comes back here every night
         self.vehicles = vehicles
         habits = Habits(
             away_s=(20.0, 120.0),
@@ -103,7 +119,13 @@ class DemoSite:
             card_s=(1.0, 4.0),
             sleepy=0.05,
         )
-        self.fleet = Fleet(clock, seed, self.evses, vehicles, habits)
+        self.fleet: Fleet | None = None
+        self.duty: DutyFleet | None = None
+        if days is None:
+            self.fleet = Fleet(clock, seed, self.evses, vehicles, habits)
+        else:
+            pairs = list(zip(vehicles, self.evses, strict=True))
+            self.duty = DutyFleet(clock, stays_of(pairs, days, self._began.utc, ZoneInfo(ZONE), seed))
 
     def _evse(self, n: int, chargers: int) -> SimEvse:
         """The second one is a DC charger, where there are enough of them to leave room for it."""
@@ -139,6 +161,8 @@ class DemoSite:
 
     def duty_plan(self) -> str:
         """A roster (CSV) of the vehicles that are here: when each is to leave, and with how much. Some do not keep to it."""
+        if self.fleet is None:
+            return "" if self.duty is None else self.duty.duty_plan()
         began, now_s = self._began, self.clock.now().mono_s
         lines = ["vehicle,departs,energy,evse"]
         for name, visit in sorted(self.fleet.visits.items()):
@@ -190,11 +214,12 @@ class DemoSite:
                 'kind = "sdm630"',
                 f'address = "tcp://127.0.0.1:{self.meter.port}/{unit}"',
             ]
-            lines += [f'role = "{role}"', ""]
+            lines += [f'role = "{role}"', *([SELDOM] if self.duty is not None and role == "pv" else []), ""]
         battery = f'address = "tcp://127.0.0.1:{self.storage.port}/1"'
         power = f'"{self.storage.most_w / 1e3:g} kW"'
         lines += [
-            "[meter.store]", 'kind = "sunspec-battery"', battery, 'role = "battery"', "",
+            "[meter.store]", 'kind = "sunspec-battery"', battery, 'role = "battery"',
+            *([] if self.duty is None else [SELDOM]), "",
             "[battery.store]", 'meter = "store"', battery, f"charge = {power}", f"discharge = {power}",
             f'capacity = "{self.storage.capacity_wh / 1e3:g} kWh"', "",
         ]  # fmt: skip
@@ -244,7 +269,8 @@ class DemoSite:
             for n, evse in enumerate(self.ocpp_evses)
         ]
         async with asyncio.TaskGroup() as group:
-            for work in (self.world.run(), self.fleet.run(), self.platform.run()):
+            fleets = [fleet.run() for fleet in (self.fleet, self.duty) if fleet is not None]
+            for work in (self.world.run(), self.platform.run(), *fleets):
                 group.create_task(work)
             for charger in chargers:
                 group.create_task(charger.run())

@@ -80,8 +80,10 @@ class World:
         evses: Iterable[SimEvse],
         building: Callable[[float], Amps] | None = None,
         voltage_v: float = 230.0,
+        step_s: float = STEP_S,
     ) -> None:
         self.clock = clock
+        self.step_s = step_s
         self.circuits = dict(circuits)
         self.evses = {evse.id: evse for evse in evses}
         self.voltage_v = voltage_v
@@ -106,13 +108,13 @@ class World:
     async def run(self) -> None:
         """Lets time pass until cancelled."""
         while True:
-            await self.clock.sleep(STEP_S)
+            await self.clock.sleep(self.step_s)
             self.catch_up()
 
     def catch_up(self) -> None:
         """Steps the physics up to the clock's now."""
         behind_s = self.clock.now().mono_s - self._began_s - self.elapsed_s
-        dt_s = max(STEP_S, behind_s / MOST_STEPS)
+        dt_s = max(self.step_s, behind_s / MOST_STEPS)
         for _ in range(int(behind_s / dt_s + 1e-9)):
             self.step(dt_s)
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.bench import allocator, meters, ocpp, onsite, plant, processes, screen, step, storage
+from tests.bench import allocator, meters, ocpp, onsite, plant, processes, scale, screen, step, storage
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, tuple[str, Callable[[], Iterator[Figure]]]] = {
@@ -25,6 +25,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Iterator[Figure]]]] = {
     "wire": ("35 s", processes.wire),
     "ui": ("80 s", screen.screen),
     "reaction": ("6 min", processes.reaction),
+    "scale": ("6 min", scale.scale),
 }
 
 

@@ -40,11 +40,11 @@ def say(**what: object) -> None:
 
 
 class Crowd:
-    """All stations. `building_a` is the load per phase that is not theirs."""
+    """All stations. `building_a` is the load per phase that is not theirs, `step_a` what `steps` adds to it."""
 
-    def __init__(self, port: int, stations: int, building_a: float) -> None:
+    def __init__(self, port: int, stations: int, building_a: float, step_a: float) -> None:
         self.port = port
-        self.building_a = building_a
+        self.building_a, self.step_a = building_a, step_a
         self.stations = [Station(f"B{n:03}", self) for n in range(stations)]
         self.changed = asyncio.Condition()
         self.first = True
@@ -87,7 +87,7 @@ class Crowd:
             while taken + misses < count and min(s.limit_a for s in self.stations) >= LEAST_A:
                 await asyncio.sleep(random.uniform(*GAP_S))
                 before = {station.name: station.limit_a for station in self.stations}
-                self.building_a += STEP_A
+                self.building_a += self.step_a
                 began_s = time.monotonic()
                 lower = await self.until(
                     lambda before=before: all(s.limit_a < before[s.name] for s in self.stations), GIVE_UP_S
@@ -225,7 +225,7 @@ async def words() -> asyncio.StreamReader:
 
 
 async def main(options: argparse.Namespace) -> None:
-    crowd = Crowd(options.port, options.stations, options.building)
+    crowd = Crowd(options.port, options.stations, options.building, options.step)
     meter = SimMeter(crowd.truth, port=options.meter_port)
     await meter.start()
     say(event="meter", port=meter.port)
@@ -253,6 +253,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--charge", action="store_true", help="every present station starts a transaction")
     parser.add_argument("--meter-port", type=int, default=0)
     parser.add_argument("--building", type=float, default=100.0, help="amps per phase")
+    parser.add_argument(
+        "--step", type=float, default=STEP_A, help="amps per phase that `steps` adds each time"
+    )
     return parser.parse_args()
 
 

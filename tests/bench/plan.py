@@ -28,7 +28,7 @@ from controller.core.model import (
     Wish,
 )
 from controller.core.planning import Expected, PlanRequest, Present
-from controller.planner import horizon, needs, program
+from controller.planner import horizon, needs, program, rules
 from tests.bench.plan_data import VOLTAGE_MV, Depot, Stay, read
 
 STEP = timedelta(minutes=5)
@@ -255,6 +255,13 @@ class Ours:
         return dict(plan.wishes)
 
 
+def by_rules(
+    depot: Depot, now: datetime, guests: Sequence[Guest], coming: Sequence[Expected]
+) -> dict[EvseId, Wish]:
+    """What stands in when the planner over the horizon is late or dead."""
+    return dict(rules.plan(request_of(depot, now, guests, coming)).wishes)
+
+
 def clairvoyant(depot: Depot) -> Score:
     """Everything known, fractional currents in quarter hours: what nobody can beat."""
     start = min(stay.arrival for stay in depot.stays).replace(minute=0, second=0)
@@ -321,7 +328,13 @@ def table(name: str, days: int, share_pct: int, announced: bool, ways: Sequence[
     told = "duty plan" if announced else "no duty plan"
     print(f"\n{name}, {share_pct} % limit, {told}, {len(depot.stays)} stays", flush=True)
     ours = Ours()
-    known: dict[str, Way] = {"equal share": share, "deadline": deadline, "laxity": laxity, "ours": ours}
+    known: dict[str, Way] = {
+        "equal share": share,
+        "deadline": deadline,
+        "laxity": laxity,
+        "our rules": by_rules,
+        "ours": ours,
+    }
     print(f"  {'way':<14}{'met %':>7}{'ready %':>9}{'cost':>8}{'starts':>8}{'above':>7}{'p95 ms':>8}")
     _line("clairvoyant", best, best)
     if "uncontrolled" in ways:
@@ -342,7 +355,7 @@ def _line(label: str, score: Score, best: Score) -> None:
     )
 
 
-WAYS = ("uncontrolled", "equal share", "deadline", "laxity", "ours")
+WAYS = ("uncontrolled", "equal share", "deadline", "laxity", "our rules", "ours")
 
 
 def main(arguments: Sequence[str]) -> None:

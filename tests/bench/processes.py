@@ -222,18 +222,20 @@ def charging_site(folder: Path) -> Iterator[tuple[Crowd, subprocess.Popen[bytes]
             yield crowd, process
 
 
-def write(folder: Path, port: int, meter_port: int) -> Path:
+def write(folder: Path, port: int, meter_port: int, stations: int = STATIONS) -> Path:
+    """The limit and the assumed load are smaller with fewer stations."""
+    share = min(1.0, stations / STATIONS)
     secret = folder / "station.secret"
     secret.touch(mode=0o600)
     secret.write_text(PASSWORD, encoding="utf-8")
     lines = [
-        "[site]", 'name = "Bench"', 'timezone = "Europe/Amsterdam"', f'limit = "{LIMIT_A} A"', 'meter = "main"',
-        'assumed_load = "1500 A"', "[meter.main]", 'kind = "sdm630"',
+        "[site]", 'name = "Bench"', 'timezone = "Europe/Amsterdam"', f'limit = "{LIMIT_A * share:.0f} A"', 'meter = "main"',
+        f'assumed_load = "{min(1500 * share, LIMIT_A - 6 * stations):.0f} A"', "[meter.main]", 'kind = "sdm630"',
         f'address = "tcp://127.0.0.1:{meter_port}/1"', 'poll = "1 s"',
         "[ocpp]", f'listen = "127.0.0.1:{port}"', 'unknown_tokens = "accept"', 'unqualified = "fallback"',
         "[storage]", 'path = "state"', "[control]", 'socket = "control.sock"',
     ]  # fmt: skip
-    for number in range(STATIONS):
+    for number in range(stations):
         lines += [
             f"[station.B{number:03}]", 'circuit = "site"', 'fallback = "6 A"',
             'ocpp = { password_file = "station.secret" }',

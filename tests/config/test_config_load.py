@@ -34,7 +34,9 @@ from controller.core.model import (
     each_phase,
 )
 
-OCPP = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12, needs_proof=True)
+OCPP = Link(
+    "ocpp", lease_s=180, lease_slack_s=60, raise_gap_s=10, answer_s=12, needs_proof=True, stores_plans=True
+)
 CLOUD = Link(
     "open-platform/cloud",
     lease_s=900,
@@ -44,6 +46,7 @@ CLOUD = Link(
     lease_ends_with_transaction=False,
     settle_s=15,
     stores_schedules=True,
+    names_tokens=False,
 )
 
 SMALLEST = """

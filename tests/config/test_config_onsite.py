@@ -73,7 +73,7 @@ def test_a_full_file(write_config, onsite_files):
     assert [evses[EvseId(name)].autostart for name in ("A/1", "B/1")] == [True, False]
     link = Link(
         "open-platform/onsite", 120, 40, 10, 20,
-        lease_ends_with_transaction=False, settle_s=10, stores_schedules=True,
+        lease_ends_with_transaction=False, settle_s=10, stores_schedules=True, names_tokens=False,
     )  # fmt: skip
     assert evses[EvseId("A/1")].link == link
 

@@ -61,8 +61,8 @@ def utc(text: str) -> datetime:
 class Night:
     """A depot whose clock a test sets."""
 
-    def __init__(self, *entries: RosterEntry, at: datetime = NOW) -> None:
-        self.depot = Depot(SITE_, "1")
+    def __init__(self, *entries: RosterEntry, at: datetime = NOW, site: Site = SITE_) -> None:
+        self.depot = Depot(site, "1")
         self.at = at
         for evse in SITE_.evses.values():
             self.tell(ev.LinkUp(evse.station, "wire", "peer"))
@@ -245,6 +245,14 @@ def test_a_vehicle_nobody_can_recognise_is_where_the_roster_says() -> None:
     departures = night.departures()
     assert departures[ONE] == utc("24T04:30") and departures[TWO] == utc("24T05:30")
     assert THREE not in departures, "the bus has a token: whoever stands there is not it"
+
+
+def test_where_no_channel_tells_of_tokens_the_roster_says_who_stands_there() -> None:
+    there = SITE_.evses[THREE]
+    mute = replace(there, link=replace(LINK, names_tokens=False))
+    night = Night(bus("24T06:30", evse=THREE), site=replace(SITE_, evses={**SITE_.evses, THREE: mute}))
+    night.plug(THREE, None)
+    assert night.departures()[THREE] == utc("24T06:30")
 
 
 def test_a_roster_of_strangers_disturbs_nobody() -> None:

@@ -451,7 +451,7 @@ def test_what_is_elsewhere_or_much_later_is_no_cascade() -> None:
     desk.run(5, OVERLOAD, stranger)
     desk.run(120, OVERLOAD, stranger)
     desk.run(40, OVERLOAD, stranger, OFFLINE)
-    assert not any(view.first for view in desk.calling)
+    assert [view.first for view in desk.calling] == [False] * 3
 
 
 def test_what_comes_and_goes_is_latched_with_a_note() -> None:
@@ -599,6 +599,16 @@ def test_a_silent_meter_is_one_alarm_from_its_first_second_to_its_last() -> None
     }, "what is only assumed without a meter"  # fmt: skip
     back = [house.run(1) for _ in range(400)]
     assert all(set(each) <= {"meter"} for each in back) and back[-1] == {}
+
+
+def test_a_broker_that_falls_is_no_channel_of_chargers() -> None:
+    house = a_living_house()
+    for channel, kind in (("mqtt", "feed"), ("ocpp/security", "door")):
+        house.tell(ChannelChanged(channel, "degraded", "anybody may connect"))
+        assert house.run(60) == {kind: channel}
+        assert "Charging goes on" in CATALOGUE[kind].consequence
+        house.tell(ChannelChanged(channel, "ok"))
+        assert house.run(40) == {}
 
 
 def test_a_channel_that_falls_takes_its_stations_along_in_one_alarm() -> None:

@@ -197,3 +197,24 @@ def test_only_a_steep_rise_of_the_meter_is_urgent() -> None:
         fact = ev.MeterReading(MAIN, 1000.0 + second, reading, None, each_phase(None))
         urgent.append(depot.apply(fact, at(second)).urgent)
     assert urgent == [False, False, True, False]
+
+
+def test_what_a_session_drew_is_not_shown_once_it_is_over() -> None:
+    """A station says nothing of the current between its sessions; the last sample is that of the vehicle that stopped."""
+    depot = connected()
+
+    def sample(current_ma: int, second: float) -> None:
+        drawn = PerPhase(current_ma, None, None)
+        depot.apply(ev.EvseSample(ONE, "wire", 1000.0 + second, drawn, current_ma * 230 // 1000), at(second))
+
+    def shown(second: float) -> tuple[int | None, int | None]:
+        (view,) = depot.step(at(second)).snapshot.evses
+        return view.measured_ma.l1, view.power_w
+
+    depot.apply(begun(), at(20))
+    sample(16_000, 30)
+    assert shown(31) == (16_000, 3_680)
+    depot.apply(ev.TransactionEnded(StationId("CP1"), ONE, "T1", "Local", 0, at(32).utc), at(32))
+    assert shown(33) == (None, None)
+    sample(500, 40)
+    assert shown(41) == (500, 115), "a station that tells it all the same is believed"

@@ -77,7 +77,7 @@ def test_an_early_departure_counts_more_than_a_late_one() -> None:
     days = weeks(4)
     stays = [stay(day, left="06:00" if n % 3 == 0 else "07:00") for n, day in enumerate(days)]
     (habit,) = learned(stays, "Europe/Amsterdam", NOW)
-    assert all(day.departs_min == 24 * 60 + 360 for day in habit.days)
+    assert habit.days and all(day.departs_min == 24 * 60 + 360 for day in habit.days)
 
 
 def test_errors_of_what_was_announced() -> None:

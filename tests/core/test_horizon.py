@@ -176,6 +176,20 @@ def test_who_charges_goes_on_when_all_are_equal() -> None:
     assert caps(plan(replace(asked, present=running)))[EvseId("CP2/1")] == 16_000
 
 
+@pytest.mark.parametrize(
+    ("dearer", "peak_price", "kept_ma"), [(1.03, 0.0, 6_000), (1.3, 0.0, 0), (1.03, 4.0, None)]
+)
+def test_a_pause_must_be_worth_another_start(dearer: float, peak_price: float, kept_ma: int | None) -> None:
+    asked = replace(
+        request(three(3), [(9, 15)] * 3, granted_ma=16_000), prices=hourly(0.1 * dearer, *[0.1] * 9)
+    )
+    found = caps(plan(replace(asked, peak_price=peak_price)))
+    if kept_ma is None:  # a peak is to be kept: together no more than the program spends
+        assert sum(cap or 0 for cap in found.values()) <= 12_000
+    else:
+        assert set(found.values()) == {kept_ma}
+
+
 def test_what_is_needed_at_once_is_given_at_once() -> None:
     asked = request(three(2, 16), [(10, 30), (1, 11)])
     running = tuple(replace(p, granted_ma=16_000 if p.evse == "CP0/1" else 0) for p in asked.present)
@@ -237,6 +251,16 @@ def test_the_own_sun_is_used_first() -> None:
     made = plan(replace(request(three(1), [(8, 11)]), prices=hourly(*[0.3] * 8), pv=sun))
     charged = [at.hour for at, w in zip(made.slots, made.evses_w[EvseId("CP0/1")], strict=False) if w > 100]
     assert set(charged) == {23}
+
+
+def test_a_limit_in_kw_is_kept_beside_the_amps() -> None:
+    place = three(3)
+    full = plan(request(place, [(2, 90)] * 3))
+    root = place.circuits[SITE]
+    tight = replace(place, circuits={**place.circuits, SITE: replace(root, limit_w=20_000)})
+    made = plan(request(tight, [(2, 90)] * 3))
+    sums_w = [sum(powers) for powers in zip(*made.evses_w.values(), strict=True)]
+    assert 15_000 < max(sums_w) <= 20_000 < max(map(sum, zip(*full.evses_w.values(), strict=True)))
 
 
 def test_forecast_load_takes_room() -> None:

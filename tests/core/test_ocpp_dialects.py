@@ -22,7 +22,7 @@ from drivers.ocpp.fitting import fit_ma
 from drivers.ocpp.footing import Footing, Reserves
 from drivers.ocpp.memory import Memory
 from drivers.ocpp.queues import Lane
-from drivers.ocpp.station import Session
+from drivers.ocpp.station import CallError, Session
 from drivers.ocpp.versions import VERSIONS
 from drivers.ocpp.watch import Judgement, Watch
 from drivers.ocpp.words import Capabilities, Words
@@ -206,10 +206,13 @@ def test_a_limit_that_is_not_applied_is_told_once() -> None:
 
 
 class Wire:
-    """Stands for a session: keeps what was sent, and answers as it is told."""
+    """Stands for a session: keeps what was sent, and answers as it is told, `slow_s` later."""
 
-    def __init__(self, words: Words, answers: list[str]) -> None:
+    def __init__(
+        self, words: Words, answers: list[str], clock: Still | None = None, slow_s: float = 0.0
+    ) -> None:
         self.words, self.answers = words, answers
+        self.clock, self.slow_s = clock, slow_s
         self.sent: list[tuple[str, dict[str, Any]]] = []
 
     async def exchange(
@@ -219,6 +222,8 @@ class Wire:
         self.sent.append((action, payload))
         if on_wire is not None:
             on_wire()
+        if self.clock is not None:
+            self.clock.now_s += self.slow_s
         return {"status": self.answers.pop() if self.answers else "Accepted"}
 
 
@@ -280,8 +285,9 @@ LIMITS = st.integers(0, 40_000) | st.sampled_from([0, 5_999, 6_000, 6_050, 16_99
     voltage_mv=st.sampled_from([None, 195_000, 229_900, 230_000, 253_000]),
     limits=st.lists(st.tuples(LIMITS, st.booleans()), min_size=1, max_size=5),
     answers=st.lists(st.sampled_from(["Accepted", "Rejected", "NotSupported", "Unknown"]), max_size=20),
+    slow_s=st.sampled_from([0.0, 0.4, 9.0]),
 )  # fmt: skip
-def test_no_dialect_widens_a_limit(
+def test_no_dialect_widens_or_prolongs_a_limit(
     words: Words,
     rows: set[str],
     able: Capabilities,
@@ -290,6 +296,7 @@ def test_no_dialect_widens_a_limit(
     voltage_mv: int | None,
     limits: list[tuple[int, bool]],
     answers: list[str],
+    slow_s: float,
 ) -> None:
     memory, evse, clock, again = Memory(StationId("CP")), an_evse(phases), Still(), list[SetLimit]()
     memory.able = able
@@ -304,7 +311,7 @@ def test_no_dialect_widens_a_limit(
     memory.manners._merge()
     transaction = "7" if words.version == "1.6" else "tx-7"
     memory.note_start(transaction, evse.id)
-    wire = Wire(words, list(reversed(answers)))
+    wire = Wire(words, list(reversed(answers)), clock, slow_s)
     footing = Footing(memory.reserves, memory.manners, words.channel, lambda event: None)
 
     async def check() -> None:
@@ -313,7 +320,7 @@ def test_no_dialect_widens_a_limit(
             before_ma = delivery._watch.limit_ma(evse.id, clock.now_s)
             command = SetLimit(f"c{number}", evse.id, "ocpp", limit_ma, 180.0, transaction if runs else None)
             wire.sent.clear()
-            status, refusal = "", ""
+            status, refusal, until = "", "", clock.now().utc + timedelta(seconds=180)
             try:
                 status = await delivery.carry(command, 1, evse, lambda: None)
             except (Refused, Misconfigured) as error:
@@ -328,19 +335,114 @@ def test_no_dialect_widens_a_limit(
                 elif action == "SetChargingProfile":
                     assert drawn_ma(payload, evse, memory) <= most_ma + 1e-6
                     profile = payload.get("csChargingProfiles") or payload["chargingProfile"]
-                    assert datetime.fromisoformat(profile["validTo"]) <= clock.now().utc + timedelta(
-                        seconds=180
-                    )
+                    assert datetime.fromisoformat(profile["validTo"]) <= until
                     assert "transactionId" not in profile or runs
             accepted_ma = delivery._watch.limit_ma(evse.id, clock.now_s)
             if status == "Accepted" and memory.manners.switches.pause != "remote_stop":
                 assert accepted_ma is not None and accepted_ma <= limit_ma
+            delivery.say_again(evse.id)
+            for repeat in again:
+                assert clock.now().utc + timedelta(seconds=round(repeat.lease_s, 3)) <= until
             clock.now_s += 20.0
             assert all(repeat.limit_ma <= max(evse.fallback_ma, limit_ma) for repeat in again)
             again.clear()
         delivery.close()
 
     asyncio.run(check())
+
+
+def test_a_yes_stays_a_yes_when_the_station_will_not_hear_it_twice() -> None:
+    """The first limit after a pause is said twice; the depot must count the one that was taken."""
+    words = next(each for each in VERSIONS if each.version == "1.6")
+    memory, evse, clock = Memory(StationId("CP")), an_evse(), Still()
+    memory.manners._learnt = {"resume": {"resume_check": True}}
+    memory.manners._merge()
+    memory.note_start("7", evse.id)
+    answers: list[str | CallError] = [
+        "Accepted",
+        "Accepted",
+        CallError("OccurenceConstraintViolation", "again?"),
+    ]
+
+    class Grumpy(Wire):
+        async def exchange(self, *args: Any) -> dict[str, Any]:
+            await super().exchange(*args)
+            answer = answers.pop(0)
+            if isinstance(answer, CallError):
+                raise answer
+            return {"status": answer}
+
+    footing = Footing(memory.reserves, memory.manners, words.channel, lambda event: None)
+    wire = Grumpy(words, [])
+    delivery = Delivery(words, cast(Session, wire), {1: evse}, memory, clock, footing, lambda c: None)
+
+    async def say(limit_ma: int) -> str:
+        return await delivery.carry(
+            SetLimit("c", evse.id, "ocpp", limit_ma, 180.0, "7"), 1, evse, lambda: None
+        )
+
+    assert asyncio.run(say(0)) == "Accepted"
+    assert asyncio.run(say(16_000)) == "Accepted"
+    assert not answers, "it was said twice"
+
+
+def test_a_pause_is_remembered_over_a_new_connection() -> None:
+    """Row 21: what follows it counts at the maximum until it was measured, whether the link was cut meanwhile or not."""
+    words = next(each for each in VERSIONS if each.version == "1.6")
+    memory, evse, clock = Memory(StationId("CP")), an_evse(), Still()
+    memory.manners._learnt = {"resume": {"resume_check": True}}
+    memory.manners._merge()
+    memory.note_start("7", evse.id)
+    told: list[Event] = []
+
+    def connected() -> Delivery:
+        footing = Footing(memory.reserves, memory.manners, words.channel, told.append)
+        footing.stored(evse)
+        wire = cast(Session, Wire(words, []))
+        return Delivery(words, wire, {1: evse}, memory, clock, footing, lambda c: None)
+
+    def say(delivery: Delivery, limit_ma: int) -> str:
+        command = SetLimit("c", evse.id, "ocpp", limit_ma, 180.0, "7")
+        return asyncio.run(delivery.carry(command, 1, evse, lambda: None))
+
+    first = connected()
+    assert (say(first, 16_000), say(first, 0)) == ("Accepted", "Accepted")
+    first.close()
+    second = connected()
+    assert isinstance(told[-1], FallbackStored)
+    assert say(second, 10_000) == "Accepted"
+    assert isinstance(told[-1], FallbackRefused)
+    second.transaction_ended(evse.id)
+    assert isinstance(told[-1], FallbackStored)
+    assert say(second, 10_000) == "Accepted"
+    assert isinstance(told[-1], FallbackStored), "the next vehicle was not paused"
+
+
+async def test_a_limit_that_outlives_its_transaction_is_remembered_over_a_new_connection() -> None:
+    """The end of a transaction that a station tells once its link is back: the lease for any transaction is still there."""
+    words = next(each for each in VERSIONS if each.version == "1.6")
+    memory, evse, clock = Memory(StationId("CP")), an_evse(), Still()
+    memory.manners._learnt = {"notx": {"tx_purpose": "TxDefaultProfile"}}
+    memory.manners._merge()
+    memory.note_start("7", evse.id)
+    told, again = list[Event](), list[SetLimit]()
+
+    def connected() -> Delivery:
+        footing = Footing(memory.reserves, memory.manners, words.channel, told.append)
+        footing.stored(evse)
+        wire = cast(Session, Wire(words, []))
+        return Delivery(words, wire, {1: evse}, memory, clock, footing, again.append)
+
+    first = connected()
+    limit = SetLimit("c", evse.id, "ocpp", 16_000, 180.0, "7")
+    assert await first.carry(limit, 1, evse, lambda: None) == "Accepted"
+    first.close()
+    clock.now_s += 20.0
+    second = connected()
+    second.transaction_ended(evse.id)
+    assert isinstance(told[-1], FallbackRefused), "the next vehicle would follow it"
+    assert [(each.limit_ma, each.lease_s) for each in again] == [(evse.fallback_ma, 160.0)]
+    second.close()
 
 
 @given(words=st.sampled_from(VERSIONS), rows=ROWS, limit_ma=st.integers(0, 40_000), in_watts=st.booleans())

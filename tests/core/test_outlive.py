@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from controller.core import events as ev
@@ -48,16 +49,21 @@ def running(house: Depot) -> Depot:
 
 
 def saved(house: Depot, second: float) -> list[Entry]:
-    return [e for e in house.step(at(second)).entries if isinstance(e, OrderedSaved | FlexSaved)]
+    return of_orders(house.step(at(second)).entries)
+
+
+def of_orders(entries: Iterable[Entry]) -> list[Entry]:
+    return [e for e in entries if isinstance(e, OrderedSaved | FlexSaved)]
 
 
 def test_an_order_is_saved_once_and_its_end_too() -> None:
     house = running(depot())
     assert saved(house, 2) == []
-    house.apply(ev.PauseWished("o1", "anna", A1), at(3))
-    house.apply(ev.LimitWished("o2", "anna", A1, 10_000), at(3))
-    assert saved(house, 4) == [OrderedSaved(A1, Ordered(paused=True, limit_ma=10_000))]
-    assert saved(house, 5) == []
+    paused = house.apply(ev.PauseWished("o1", "anna", A1), at(3))
+    limited = house.apply(ev.LimitWished("o2", "anna", A1, 10_000), at(3))
+    assert of_orders(paused.entries) == [OrderedSaved(A1, Ordered(paused=True))]
+    assert of_orders(limited.entries) == [OrderedSaved(A1, Ordered(paused=True, limit_ma=10_000))]
+    assert saved(house, 4) == []
     house.apply(ev.TransactionEnded(A, A1, "1", "Local", None, at(9).utc), at(9))
     assert saved(house, 10) == [OrderedSaved(A1, Ordered(limit_ma=10_000))], "a limit outlives the session"
 
@@ -73,8 +79,7 @@ def test_after_a_restart_what_was_ordered_holds() -> None:
 
 def test_flexibility_goes_on_for_what_is_left_of_it() -> None:
     first = running(depot())
-    first.apply(ev.FlexWished("f1", "grid", SITE, 50, 600), at(10))
-    (kept,) = saved(first, 11)
+    (kept,) = of_orders(first.apply(ev.FlexWished("f1", "grid", SITE, 50, 600), at(10)).entries)
     assert isinstance(kept, FlexSaved)
     assert kept.actions == (FlexAction(SITE, "f1", "grid", 50, at(610).utc),)
     second = running(depot("2"))

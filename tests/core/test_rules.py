@@ -76,6 +76,23 @@ def night(start_h: int, end_h: int, power_w: int | None = None, target_soc: int 
     return Schedule("night", ScheduleType.DAILY, True, "UTC", (slot,), target_soc)
 
 
+def wishes_of(
+    departures: dict[str, Departure], energies: dict[EvseId, int], priorities: dict[str, int] | None = None
+) -> dict[EvseId, Wish]:
+    """Two vehicles that are here; only the one at ONE is known by name."""
+    there = tuple(
+        Present(evse, VAN if evse == ONE else None, NOW, energy_wh, None)
+        for evse, energy_wh in energies.items()
+    )
+    request = PlanRequest(Moment(0.0, NOW, True), SITE_, there, {}, departures, priorities=priorities or {})
+    return dict(plan(request).wishes)
+
+
+def needing(hours: float, one_wh: int, two_wh: int) -> dict[str, Departure]:
+    at = NOW + timedelta(hours=hours)
+    return {ONE: Departure(ONE, at, energy_wh=one_wh), TWO: Departure(TWO, at, energy_wh=two_wh)}
+
+
 CALM = Wish(tier=len(BANDS_S), rank=CALM_RANK)
 
 
@@ -116,6 +133,40 @@ def test_the_less_time_to_spare_the_earlier(hours: float, need_wh: int, tier: in
     assert wish is not None
     assert (wish.tier, wish.short_wh) == (tier, short_wh)
     assert wish.rank == pytest.approx(hours * 3600 - need_wh * 3600 / 11_040)
+
+
+def test_of_two_that_press_the_smaller_need_is_filled_first() -> None:
+    wishes = wishes_of(needing(1.0, 20_000, 11_000), {ONE: 0, TWO: 0})
+    assert (wishes[TWO].tier, wishes[ONE].tier) == (0, 1)
+    later = wishes_of(needing(1.0, 20_000, 11_000), {ONE: 10_000, TWO: 0})  # it has only 10 kWh to go now
+    assert (later[ONE].tier, later[TWO].tier) == (0, 1)
+
+
+def test_priority_says_who_goes_short() -> None:
+    wishes = wishes_of(needing(1.0, 20_000, 11_000), {ONE: 0, TWO: 0}, {VAN: -1})
+    assert (wishes[ONE].tier, wishes[TWO].tier) == (0, 1)
+    wishes = wishes_of(needing(1.0, 11_000, 20_000), {ONE: 0, TWO: 0}, {VAN: 2})
+    assert (wishes[TWO].tier, wishes[ONE].tier) == (0, 1)
+
+
+@pytest.mark.parametrize(("order", "tier"), [(-1, 1), (0, 2), (1, 3), (2, 4)])
+def test_a_step_of_priority_counts_like_half_the_time_to_spare(order: int, tier: int) -> None:
+    departures = {str(VAN): Departure(VAN, NOW + timedelta(hours=2), energy_wh=11_040)}  # one hour to spare
+    assert wishes_of(departures, {ONE: 0}, {VAN: order})[ONE].tier == tier
+
+
+def test_who_does_not_press_comes_behind_all_who_do_and_is_shared_with() -> None:
+    departures = needing(1.0, 20_000, 11_000)
+    assert wishes_of(departures, {ONE: 0, TWO: 0})[ONE].tier == 1
+    departures[TWO] = Departure(TWO, NOW + timedelta(hours=9), energy_wh=11_000)
+    wishes = wishes_of(departures, {ONE: 0, TWO: 0})
+    assert (wishes[ONE].tier, wishes[TWO].tier) == (0, len(BANDS_S))
+
+
+def test_among_those_of_whom_nothing_is_known_priority_orders() -> None:
+    wishes = wishes_of({}, {ONE: 0, TWO: 0}, {VAN: -1})
+    assert wishes[ONE].tier == wishes[TWO].tier == len(BANDS_S)
+    assert wishes[ONE].rank < wishes[TWO].rank
 
 
 def test_what_is_charged_already_counts() -> None:

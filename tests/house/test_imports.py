@@ -23,6 +23,7 @@ SHELL = (
     "ledger",
     "telemetry",
     "recorder",
+    "remembered",
     "console",
     "config",
     "notify",
@@ -49,14 +50,19 @@ SHELL = (
     "journal_rows",
     "verification",
     "evidence_calls",
+    "export_calls",
     "history_calls",
     "checkpoint",
     "alarm_calls",
     "alarm_store",
     "log_calls",
     "preview_calls",
+    "what_if",
+    "what_if_calls",
+    "frame_calls",
     "rights",
     "access_book",
+    "calls",
 )
 
 

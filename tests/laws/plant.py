@@ -324,6 +324,22 @@ class Plant:
         for plug in self.plugs.values():
             plug.stray += plug.wire
             plug.wire, plug.link = [], False
+            # that we die while a station still follows a lease of the time before our clock was set is not counted
+            link = self.site.evses[plug.evse].link
+            most_s = self.now_s + link.lease_s + link.lease_slack_s
+            plug.limit_ends_s = min(plug.limit_ends_s, most_s)
+            plug.stray = [replace(each, ends_s=min(each.ends_s, most_s)) for each in plug.stray]
+
+    def clock_back(self, by_s: float) -> None:
+        """Ours, and with it that of every station: what was to end at a time of day ends so much later."""
+        for plug in self.plugs.values():
+            if plug.limit_ends_s > self.now_s:
+                plug.limit_ends_s += by_s
+            for flying in (plug.wire, plug.stray):
+                flying[:] = [
+                    replace(each, ends_s=each.ends_s + by_s) for each in flying if each.ends_s > self.now_s
+                ]
+        self.tell(ev.ClockJudged("", "", -by_s))
 
     # --- meters ------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 make soak ARGS="--seeds 5000"        seeds 0 to 4999
 make soak ARGS="--seeds 500 --from 20000"
 make soak ARGS="--seed 1234"         one night: its story, and how it ends
+make soak ARGS=month                 something else: a month of the whole controller, with kills (tests/bench/month.py)
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def failure(seed: int, *, story: bool = False) -> str | None:
 
 
 def main(words: Sequence[str]) -> int:
+    if words[:1] == ["month"]:
+        os.execv(sys.executable, [sys.executable, "-m", "tests.bench.month", *words[1:]])
     parser = argparse.ArgumentParser(
         prog="make soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

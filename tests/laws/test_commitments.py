@@ -146,6 +146,10 @@ class Mishaps(RuleBasedStateMachine):
         self.plant.reboot(self.plug(evse), keeps_lease)
         self.step()
 
+    @rule(by_s=st.sampled_from([15.0, 200.0, 7200.0]))
+    def our_clock_is_set_back(self, by_s: float) -> None:
+        self.plant.clock_back(by_s)
+
     @rule()
     def controller_restarts(self) -> None:
         self.plant.restart()

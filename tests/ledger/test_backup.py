@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -101,6 +102,20 @@ async def test_a_restore_leaps_ahead_of_what_the_copy_does_not_know(tmp_path: Pa
         restore(folder, copy, "anna", WHEN)
     assert copy_offline(folder, tmp_path / "other.db") is None
     await storage.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+async def test_books_that_root_restores_belong_to_whom_the_folder_does(tmp_path: Path) -> None:
+    """The service runs as a user of its own, and opens what `sudo depot restore` left."""
+    folder, copy = tmp_path / "state", tmp_path / "copy.db"
+    await filled(folder, CeilingSaved(A, 6_000))
+    copy_offline(folder, copy)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 64_001, 64_002)
+    restore(folder, copy, "root", WHEN)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in (folder, *folder.rglob("*"))} == {
+        (64_001, 64_002)
+    }
 
 
 def recovery_files(folder: Path, why: str) -> list[Path]:

@@ -176,11 +176,7 @@ async def test_rows_older_than_a_week_go_with_the_next_quarter_hour(storage: Sto
     kept = [week_s + 10, week_s + quarter_s]
     for table in ("evse_samples", "circuit_samples", "meter_samples"):
         assert [row[1] - NOON_S for row in await rows(storage, table)] == kept
-    assert [row[1] - NOON_S for row in await rows(storage, "meter_minutes")] == [
-        0,
-        week_s,
-        week_s + quarter_s,
-    ]
+    assert [row[1] - NOON_S for row in await rows(storage, "meter_minutes")] == [0, week_s]
 
 
 async def test_minutes_go_after_ninety_days_and_quarter_hours_stay(storage: Storage) -> None:
@@ -191,7 +187,7 @@ async def test_minutes_go_after_ninety_days_and_quarter_hours_stay(storage: Stor
         telemetry.flush()
     await settled(storage)
     days = [(row[1] - NOON_S) // day_s for row in await rows(storage, "evse_minutes")]
-    assert days == [60, 91, 91]
+    assert days == [60, 91]  # those of the newest quarter hour are not made yet
     days = [(row[1] - NOON_S) // day_s for row in await rows(storage, "evse_quarters")]
     assert days == [0, 60, 91]  # that of the newest is not over
 
@@ -222,8 +218,37 @@ async def test_a_minute_that_says_nothing_new_is_left_out(storage: Storage) -> N
     telemetry.flush()
     await settled(storage)
     still = [row[1] - NOON_S for row in await rows(storage, "meter_minutes")]
-    assert still == [0, 900, 1800]  # each quarter hour begins with one
-    assert len(await rows(storage, "evse_minutes")) == 31  # its power moves
+    assert still == [0, 900]  # each quarter hour begins with one
+    assert len(await rows(storage, "evse_minutes")) == 30  # its power moves
+
+
+async def test_a_row_that_says_nothing_new_is_left_out(storage: Storage) -> None:
+    telemetry = Telemetry(storage)
+    for second in range(30, 200, 10):
+        telemetry.observe(picture(second))
+    telemetry.observe(picture(195 - 10))  # a clock that goes back begins anew
+    telemetry.flush()
+    await settled(storage)
+    assert [row[1] - NOON_S for row in await rows(storage, "meter_samples")] == [30, 60, 120, 180, 185]
+    assert len(await rows(storage, "evse_samples")) == 18  # its power moves
+
+
+async def test_a_value_counts_for_the_time_it_held(storage: Storage) -> None:
+    """10 s of one, then 50 s of another that is told once; a minute without anybody counts for nothing."""
+    telemetry = Telemetry(storage)
+    for second in (*range(0, 60, 10), 600, 630, 900):
+        power_w = 600 if second == 0 else 0 if second < 600 else 1200
+        (evse,) = picture(0).evses
+        same = dataclasses.replace(evse, power_w=power_w)
+        telemetry.observe(dataclasses.replace(picture(second), evses=(same,)))
+    telemetry.flush()
+    await settled(storage)
+    assert [row[1] - NOON_S for row in await rows(storage, "evse_samples")] == [0, 10, 600, 900]
+    assert [(row[1] - NOON_S, row[8]) for row in await rows(storage, "evse_minutes")] == [
+        (0, 100),
+        (600, 1200),
+    ]
+    assert [row[8] for row in await rows(storage, "evse_quarters")] == [650]
 
 
 async def test_telemetry_gives_way_to_a_ledger_that_is_behind(

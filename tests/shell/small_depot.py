@@ -10,7 +10,7 @@ import heapq
 import itertools
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ from controller.core.events import (
     TransactionEnded,
     TransactionStarted,
 )
+from controller.core.frames import Trace
 from controller.core.model import (
     SITE,
     Circuit,
@@ -46,6 +47,8 @@ from controller.core.model import (
     VehicleId,
     each_phase,
 )
+from controller.export_calls import ExportCalls
+from controller.frame_calls import FrameCalls
 from controller.history_calls import HistoryCalls
 from controller.ledger import Ledger
 from controller.log_calls import LogCalls
@@ -57,8 +60,10 @@ from controller.ports import Answer, Driver, Report
 from controller.preview_calls import PreviewCalls
 from controller.roster_calls import RosterCalls
 from controller.runtime import Runtime, Wires
+from controller.session_calls import SessionCalls
 from controller.storage import LEDGER, Storage
 from controller.token_calls import TokenCalls
+from controller.what_if_calls import WhatIfCalls
 
 DEADLINE_S = 10.0
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
@@ -252,6 +257,8 @@ async def small_depot(
     folder: Path,
     *,
     planner: Planner = rules.plan,
+    what_if: Planner | None = None,
+    traces: Callable[[], Iterable[Trace]] = tuple,
     drivers: tuple[Driver, ...] = (),
     notify: str = "",
     capacity: int = 10_000,
@@ -275,12 +282,16 @@ async def small_depot(
         books = (
             AlarmCalls(runtime, storage, codes.entry),
             LogCalls(runtime, storage),
+            FrameCalls(runtime, traces),
             HistoryCalls(runtime, storage),
+            SessionCalls(runtime, storage),
+            ExportCalls(runtime, storage),
         )
         tables = (
             TokenCalls(runtime),
             RosterCalls(runtime),
-            PlanCalls(runtime, None),
+            (plans := PlanCalls(runtime, None)),
+            WhatIfCalls(runtime, plans, what_if or planner),
             PreviewCalls(runtime),
             *books,
         )

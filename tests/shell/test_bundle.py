@@ -102,6 +102,7 @@ def test_a_running_depot_is_in_it(
     found = contents(file)
     assert json.loads(found["status.json"])["site"]["name"] == "Three posts"
     assert json.loads(found["versions.json"])["bomFormat"] == "CycloneDX"
+    assert json.loads(found["frames.json"])["frames"] == []
     assert {each["check"] for each in json.loads(found["doctor.json"])} >= {"disk", "controller"}
     assert "04A2B3C4" not in "".join(found.values())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -131,7 +132,7 @@ def test_it_never_writes_over_a_file(
     (tmp_path / "mine").write_text("mine")
     assert main(["support-bundle", str(tmp_path / "mine"), "--config", str(config_file)]) == 1
     assert (tmp_path / "mine").read_text() == "mine"
-    assert main(["support-bundle", "--config", str(config_file)]) == 1
+    assert main(["support-bundle", "--config", str(config_file)]) == 2
     said = capsys.readouterr().err
     assert "name another file" in said and "--preview" in said and "Traceback" not in said
 

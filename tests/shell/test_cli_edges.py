@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.cli import diagnose, egress, main
+from controller.cli import arguments, diagnose, egress, main
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,41 @@ def test_an_empty_egress_book_says_so(
     monkeypatch.setattr(egress, "ask", lambda options, name, **args: answers[name])
     assert egress.egress(argparse.Namespace(since=since, json=False)) == 0
     assert capsys.readouterr().out.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("export", "--to", "mysql://depot@db/fleet"),
+        ("export", "--to", "postgresql://depot:secret@db/fleet"),
+        ("demo", "--speed", "500"),
+        ("demo", "--plain", "--keep", "x"),
+        ("meter", "probe", "nonsense://x"),
+        ("meter", "probe", "tcp://127.0.0.1:1", "--kind", "nope"),
+        ("ca", "issue", "CP001", "--name", "x"),
+        ("ca", "sign", "a b", "x.csr"),
+        ("run", "FILE", "--octt-trigger", "10.0.0.1:5001"),
+        ("simulate", "FILE", "--sessions", "x.csv", "--out", "x.csv", "--set", "nonsense"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_argument_is_wrong_use_without_a_controller(
+    capsys: pytest.CaptureFixture[str], typed: Sequence[str]
+) -> None:
+    site = str(Path(__file__).parent / "simulated_depot.toml")
+    assert main([site if each == "FILE" else each for each in typed]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+
+
+def test_every_argument_is_explained() -> None:
+    assert list(_unexplained(arguments.parser())) == []
+
+
+def _unexplained(of: argparse.ArgumentParser) -> Iterator[str]:
+    for each in of._actions:
+        if isinstance(each, argparse._SubParsersAction):
+            for name in each.choices.values():
+                yield from _unexplained(name)
+        elif each.help is None:
+            yield f"{of.prog} {each.dest}"

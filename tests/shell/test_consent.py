@@ -137,6 +137,7 @@ async def test_off_ends_the_driver_its_links_and_every_open_command_once(bench: 
         bench.switch.send(command(id))
     for event in (CommandSent("sent"), CommandSent("done"), CommandAccepted("done")):
         await line.report(event)
+    assert bench.switch.waiting == 1, "two have left"
     line.lingers = 3
     bench.switch.decide(OFF)
     bench.switch.send(command("late"))

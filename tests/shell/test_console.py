@@ -15,6 +15,7 @@ import pytest
 from small_depot import A1, B1, B2, DEADLINE_S, EVSES, FULL_MA, Caller, SmallDepot, caller, small_depot
 
 from controller import console as console_module
+from controller import session_calls
 from controller.console import CLIENTS, LINE_BYTES, Console, Peer
 from controller.core.commands import SetLimit, StartCharging, StopCharging
 from controller.core.events import EvseSample
@@ -89,7 +90,7 @@ async def test_a_running_session_is_shown_as_it_is_now(depot: SmallDepot) -> Non
 
 
 async def test_many_sessions_come_in_pages(depot: SmallDepot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_module, "PAGE", 2)
+    monkeypatch.setattr(session_calls, "PAGE", 2)
     for number, evse in enumerate(EVSES):
         await depot.begin(evse, f"t{number}")
     async with caller(depot.socket) as client:
@@ -254,7 +255,7 @@ WRONG: list[tuple[str, dict[str, object], str, str]] = [
         "bad-request",
         "either",
     ),
-    ("depart", {"target": A1, "at": "2026-11-22T17:59:00Z", "soc": 80}, "bad-request", "past"),
+    ("depart", {"target": A1, "at": "2026-11-22T17:59:00Z", "soc": 80}, "bad-request", "18:59 on site"),
     ("fly", {}, "unknown-call", "schedule-list"),
 ]
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.cli import main
 from controller.console import Peer, Refusal
+from controller.core.events import StationAsked
 from controller.core.model import StationId
 from controller.key_calls import KeyCalls
 from drivers.errors import Misconfigured, Refused, Unreachable
@@ -69,7 +70,7 @@ def test_a_station_that_cannot_make_its_own(depot: Depot, begun: Path) -> None:
     assert depot("ca", "issue", "A:B", "--out", str(begun))[0] == 0
     assert (begun / "A_B.key").stat().st_mode & 0o777 == 0o600
     code, _, err = depot("ca", "issue", "CP1", "--name", "x", "--out", str(begun))
-    assert code == 1 and "--name is for the server" in err
+    assert code == 2 and "--name is for the server" in err
 
 
 def test_a_request_is_signed_for_its_own_station_only(depot: Depot, begun: Path) -> None:
@@ -114,7 +115,7 @@ def test_one_line_for_what_cannot_be(
     depot: Depot, begun: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     code, out, err = depot("ca", *arguments)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2 if arguments[1:] in (("../up",), ("server", "--name", "é")) else 1, "")
     assert said in err and err.count("\n") == 1
 
 
@@ -147,8 +148,12 @@ class Locksmith:
         return await self._do("renew", station, by)
 
 
-def call(locksmith: Locksmith | None, name: str, **args: Any) -> Any:
-    operators_only, work = KeyCalls(locksmith).table[name]
+def call(locksmith: Locksmith | None, name: str, audit: list[StationAsked] | None = None, **args: Any) -> Any:
+    async def report(event: StationAsked) -> None:
+        if audit is not None:
+            audit.append(event)
+
+    operators_only, work = KeyCalls(locksmith, report).table[name]
     assert operators_only
     return asyncio.run(work({"station": "CP1", **args}, ANNA))  # type: ignore[arg-type]
 
@@ -170,9 +175,12 @@ def test_who_asked_for_what() -> None:
     ],
 )
 def test_failures_are_told(failure: Exception, code: str, said: str) -> None:
+    audit: list[StationAsked] = []
     with pytest.raises(Refusal, match=said) as caught:
-        call(Locksmith(failure), "station-password")
+        call(Locksmith(failure), "station-password", audit)
     assert caught.value.code == code
+    [row] = audit
+    assert (row.by, row.station, row.action) == ("anna", "CP1", "password") and str(failure) in row.outcome
 
 
 def test_without_ocpp_there_is_nobody_to_tell() -> None:

@@ -16,17 +16,20 @@ from small_depot import A1, DEADLINE_S, SmallDepot
 from controller import metrics, metrics_door
 from controller.core.events import EvseSample, TransactionEnded
 from controller.core.model import StationId, each_phase
-from controller.metrics import LAG_S, STEP_S, Delivered, Histogram, Inside, page
+from controller.histogram import Histogram
+from controller.metrics import CALL_S, LAG_S, STEP_S, Delivered, Inside, page
 from controller.metrics_door import CLIENTS, MetricsDoor
 from drivers.errors import Misconfigured
 
+KINDS = ("counter", "gauge", "histogram")
 LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)+)\})? (-?[0-9.e+]+|\+Inf)')
 RULES = Path(__file__).parents[2] / "systemd" / "depot-alerts.yml"
 
 
 @asynccontextmanager
 async def served(depot: SmallDepot) -> AsyncIterator[MetricsDoor]:
-    door = MetricsDoor(("127.0.0.1", 0), depot.runtime, depot.storage, lambda: {"A": 3})
+    queues = {"open-platform/cloud": 2}
+    door = MetricsDoor(("127.0.0.1", 0), depot.runtime, depot.storage, lambda: {"A": 3}, lambda: queues)
     task = asyncio.create_task(door.run())
     try:
         await depot.until(lambda: door.port)
@@ -223,10 +226,75 @@ def test_a_histogram_counts_from_below() -> None:
     made = Histogram((0.1, 1.0))
     for seconds in (0.1, 0.5, 5.0):
         made.add(seconds)
-    found = samples("\n".join(made.lines("h", "text")))
+    found = samples(
+        "\n".join(metrics._histograms("h", "text", {(): made, (("file", "a.db"),): Histogram((2.5,))}))
+    )
     assert found == {
         'h_bucket{le="0.1"}': 1, 'h_bucket{le="1"}': 2, 'h_bucket{le="+Inf"}': 3, "h_sum": 5.6, "h_count": 3,
+        'h_bucket{file="a.db",le="2.5"}': 0, 'h_bucket{file="a.db",le="+Inf"}': 0, 'h_sum{file="a.db"}': 0,
+        'h_count{file="a.db"}': 0,
     }  # fmt: skip
+    assert metrics._histograms("h", "text", {}) == []
+
+
+async def test_it_says_how_long_answers_and_commits_take_and_what_waits(depot: SmallDepot) -> None:
+    async with served(depot) as door:
+        before = samples((await get(door, "/metrics"))[1])
+        assert not [key for key in before if key.startswith("depot_ocpp_call_seconds")], "none was answered"
+        for seconds in (0.03, 0.2, 40.0):
+            door.answered("SetChargingProfile", seconds)
+        door.answered("Reset", 0.1)
+        await depot.begin(A1)
+        await depot.clock.advance(2.0)
+        found = samples((await get(door, "/metrics"))[1])
+    name = 'depot_ocpp_call_seconds_bucket{action="SetChargingProfile",le='
+    assert [found[f'{name}"{bound}"}}'] for bound in ("0.05", "0.25", "30", "+Inf")] == [1, 2, 2, 3]
+    assert found['depot_ocpp_call_seconds_sum{action="SetChargingProfile"}'] == pytest.approx(40.23)
+    assert found['depot_ocpp_call_seconds_count{action="Reset"}'] == 1
+    assert found['depot_cloud_queue{channel="open-platform/cloud"}'] == 2
+    commits = 'depot_db_commit_seconds_count{file="depot.db"}'
+    assert found[commits] > before[commits] >= 1
+    assert found['depot_db_commit_seconds_sum{file="depot.db"}'] > 0
+
+
+async def test_the_page_is_as_the_format_wants_it(depot: SmallDepot) -> None:
+    """One HELP and one TYPE before the lines of a family, which stand together; a histogram only grows towards +Inf."""
+    async with served(depot) as door:
+        door.answered("Reset", 0.1)
+        text = (await get(door, "/metrics"))[1]
+    kinds: dict[str, str] = {}
+    last, buckets = "", [0.0]
+    for line in text.splitlines():
+        match line.split(" ", 3):
+            case ["#", "HELP", name, about]:
+                assert name not in kinds and about.endswith(".")
+                last = name
+            case ["#", "TYPE", name, kind]:
+                assert name == last and kind in KINDS
+                kinds[name] = kind
+            case _:
+                name = line.partition("{")[0].partition(" ")[0]
+                part = re.fullmatch(rf"{last}(_bucket|_sum|_count)?", name)
+                assert part is not None and (part[1] is None) == (kinds[last] != "histogram"), line
+                value = float(line.rpartition(" ")[2])
+                if part[1] == "_bucket":
+                    buckets = [value] if 'le="0.' in line and value < buckets[-1] else [*buckets, value]
+                    assert buckets == sorted(buckets), line
+                elif part[1] == "_count":
+                    assert value == buckets[-1], line
+                    buckets = [0.0]
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {
+        name for name in kinds if name.endswith("_total")
+    }
+    assert all(name.endswith(("_seconds", "_total")) for name, kind in kinds.items() if kind == "histogram")
+
+
+async def test_a_name_for_each_kind_of_call_costs_little(depot: SmallDepot) -> None:
+    assert depot.runtime.snapshot is not None
+    calls = {f"Action{number}": Histogram(CALL_S) for number in range(60)}
+    inside = Inside("0", True, 0.0, False, {}, calls=calls)
+    text = page(depot.runtime.snapshot, Delivered(), inside, Histogram(STEP_S), Histogram(LAG_S))
+    assert text.count("depot_ocpp_call_seconds_bucket") == 60 * (len(CALL_S) + 1)
 
 
 def test_the_alert_rules_name_metrics_that_exist() -> None:

@@ -123,6 +123,13 @@ def test_who_goes_short_is_told_why_and_what_helps_for_how_much() -> None:
     ]
 
 
+def test_what_the_charger_holds_of_it_or_why_it_does_not() -> None:
+    until = "2026-11-21T05:30:00Z"
+    lines = plan_lines(document(vehicle(stored_until=until), vehicle(not_stored="it has no room")), UNICODE)
+    assert "  stored in the charger until 06:30" in lines
+    assert "  not stored in the charger: it has no room" in lines
+
+
 def test_feeding_back_learnt_readiness_and_expected_vehicles() -> None:
     guest = {
         "evse": "CP002/1",

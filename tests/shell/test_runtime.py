@@ -11,6 +11,7 @@ import pytest
 from small_depot import (
     A1,
     B1,
+    DEADLINE_S,
     EVSES,
     FULL_MA,
     SmallDepot,
@@ -20,6 +21,7 @@ from small_depot import (
     turns,
 )
 
+from controller import runtime as runtime_module
 from controller.cli.compose import first_line
 from controller.core.commands import Audited, SetLimit
 from controller.core.events import (
@@ -139,6 +141,32 @@ async def test_what_nobody_relies_on_does_not_wait(depot: SmallDepot) -> None:
     depot.pause_ledger()
     async with asyncio.timeout(1):
         await depot.runtime.report(LinkUp(StationId("A"), "wire", "again"))
+    depot.resume_ledger()
+
+
+async def test_an_order_acts_at_once_and_is_answered_once_it_is_stored(
+    depot: SmallDepot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "ORDER_STORED_S", DEADLINE_S)
+    await charging(depot)
+    depot.pause_ledger()
+    asked = asyncio.create_task(depot.runtime.report(LimitWished("o-1", "test", A1, 8_000)))
+    await depot.until(lambda: depot.charger.limits(A1)[-1] == 8_000)
+    assert not asked.done()
+    depot.resume_ledger()
+    await asked
+    ordered = await depot.storage.read(
+        LEDGER, lambda db: db.execute("SELECT document FROM ordered WHERE evse = ?", (A1,)).fetchone()
+    )
+    assert json.loads(ordered[0])["limit_ma"] == 8_000
+
+
+async def test_a_disk_that_hangs_does_not_keep_an_order_from_its_answer(
+    depot: SmallDepot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "ORDER_STORED_S", 0.05)
+    depot.pause_ledger()
+    async with asyncio.timeout(DEADLINE_S):
         await depot.runtime.report(LimitWished("o-1", "test", A1, 8_000))
     depot.resume_ledger()
 

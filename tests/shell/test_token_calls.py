@@ -57,21 +57,21 @@ def test_add_change_block_and_remove(capsys: pytest.CaptureFixture[str], live: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "wrong", "error"),
     [
-        (("add", "x" * 37), "1 to 36 printable characters"),
-        (("add", "CARD", "--vehicle", "BUS-99"), "no vehicle 'BUS-99'"),
-        (("add", "CARD", "--expires", "soon"), '"soon" is not a time'),
-        (("remove", "NOBODY"), "no such token"),
-        (("remove", "04A2B3C4"), "belongs to BUS-07 in the config"),
-        (("import", "/nowhere.csv"), "No such file"),
+        (("add", "x" * 37), 2, "1 to 36 printable characters"),
+        (("add", "CARD", "--vehicle", "BUS-99"), 1, "no vehicle 'BUS-99'"),
+        (("add", "CARD", "--expires", "soon"), 2, '"soon" is not a time'),
+        (("remove", "NOBODY"), 1, "no such token"),
+        (("remove", "04A2B3C4"), 1, "belongs to BUS-07 in the config"),
+        (("import", "/nowhere.csv"), 1, "No such file"),
     ],
 )
 def test_mistakes_are_one_line(
-    capsys: pytest.CaptureFixture[str], live: Path, arguments: tuple[str, ...], error: str
+    capsys: pytest.CaptureFixture[str], live: Path, arguments: tuple[str, ...], wrong: int, error: str
 ) -> None:
     code, _, err = said(capsys, live, *arguments)
-    assert code == 1
+    assert code == wrong
     assert error in err
     assert err.count("\n") == 1
 

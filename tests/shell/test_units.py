@@ -16,7 +16,7 @@ UNITS = Path(__file__).parents[2] / "systemd"
 INSTALLED = "/opt/depot/current/venv/bin/depot"
 ANALYZE = shutil.which("systemd-analyze")
 with_systemd = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze here")
-NAMES = ("depot.service", "depot-ui@.service")
+NAMES = ("depot.service", "depot-ui@.service", "depot-export.service")
 
 
 def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
 @with_systemd
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_has_nothing_against_it(tmp_path: Path, name: str) -> None:
-    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
+    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.socket"), *UNITS.glob("*.timer")):
         # what is not installed here is no fault of the unit
         (tmp_path / unit.name.replace("@", "@tty1")).write_text(
             unit.read_text().replace(INSTALLED, "/bin/true")
@@ -37,7 +37,7 @@ def test_systemd_has_nothing_against_it(tmp_path: Path, name: str) -> None:
     found = analyzed("verify", "--man=no", str(made))
     mine = [line for line in found.stderr.splitlines() if made.name in line]
     assert mine == []
-    made.write_text(text.replace("Restart=always", "Restart=sometimes"))
+    made.write_text(f"{text}\n[Service]\nRestart=sometimes\n")
     again = analyzed("verify", "--man=no", str(made)).stderr
     assert "restart specifier" in again, "a mistake would have been told"
 

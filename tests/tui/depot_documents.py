@@ -151,10 +151,58 @@ def history() -> Document:
     return {"evse": "CP001/1", "points": points}
 
 
+def what_if() -> Document:
+    """BUS-03 leaves earlier and will be short; one vehicle more; less from the grid and cheaper."""
+    now, then = plan(), plan()
+    bus, late, van = then["evses"]
+    bus |= {
+        "departs": stamp(hours=-2),
+        "planned_wh": 21_000,
+        "short_wh": 23_000,
+        "binds": "no more fits before it leaves",
+    }
+    late |= {"short_wh": 9_500, "planned_wh": 98_500}
+    then["evses"] = [
+        bus,
+        late,
+        van,
+        vehicle("CP004/1", "", [11_000] * 4 + [0] * 44, vehicle=None, planned_wh=11_000),
+    ]
+    then["site_w"] = [watts - 12_000 for watts in now["site_w"]]
+    change = [
+        "BUS-03 leaves Sun 21:42 at 90 % (now Mon 06:30 at 90 %)",
+        "one more vehicle at CP004/1, leaving Mon 06:30 with 11.0 kWh",
+    ]
+    return {"change": change, "now": now, "then": then}
+
+
+def frames() -> Document:
+    """What CP005 said as it failed; one call was refused."""
+    return {
+        "frames": [
+            frame(True, '[2,"9f3a-17","SetChargingProfile",{"connectorId":1,"csChargingProfiles":{"chargingProfileId":7,'
+                  '"stackLevel":3,"chargingProfilePurpose":"TxProfile","chargingProfileKind":"Absolute","chargingSchedule":'
+                  '{"duration":180,"chargingRateUnit":"A","chargingSchedulePeriod":[{"startPeriod":0,"limit":16.0}]}}}]',
+                  seconds=1811),
+            frame(False, '[3,"9f3a-17",{"status":"Accepted"}]', seconds=1810),
+            frame(False, '[2,"CP005-88","StatusNotification",{"connectorId":1,"errorCode":"GroundFailure"}]', seconds=1800),
+            frame(True, '[3,"CP005-88",{}]', seconds=1800),
+            frame(True, '[2,"9f3a-18","UnlockConnector",{"connectorId":1}]', seconds=1799),
+            frame(False, '[4,"9f3a-18","InternalError","",{}]', seconds=1798),
+            frame(False, '[2,"CP005-89","Authorize",{"idTag":"…7F2A"}]', seconds=1795),
+        ],
+        "more": False,
+    }  # fmt: skip
+
+
+def frame(sent: bool, text: str, about: str = "CP005", **back: float) -> Document:
+    return {"time": stamp(**back), "channel": "ocpp1.6", "about": about, "sent": sent, "text": text}
+
+
 def everything() -> dict[str, Document]:
     return {
         "plan": plan(), "sessions": sessions(), "alarm": alarm(), "channels": channels(), "egress": egress(),
-        "log": log(), "history": history(),
+        "log": log(), "history": history(), "what-if": what_if(), "frames": frames(),
         "why": {"evse": "CP001/1", "grant_a": 16.0, "bound_by": "circuit row_a L2", "set_by": "the site's config",
                 "with_one_more_a": 17.0, "next_by": "station"},
     }  # fmt: skip

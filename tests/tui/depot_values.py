@@ -251,7 +251,22 @@ def big(count: int) -> Snapshot:
     return replace(good, evses=tuple(evse(f"CP{number:03}") for number in range(1, count + 1)))
 
 
-LOOKS = frozenset({"plan", "why", "history", "sessions", "channels", "egress", "alarm", "log", "preview"})
+LOOKS = frozenset(
+    {
+        "plan",
+        "why",
+        "history",
+        "sessions",
+        "channels",
+        "egress",
+        "alarm",
+        "log",
+        "preview",
+        "whoami",
+        "what-if",
+        "frames",
+    }
+)
 
 
 class ScriptedSource:

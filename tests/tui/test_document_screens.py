@@ -173,7 +173,7 @@ async def test_an_evse_shows_what_it_was_set_to_and_drew(running: Run, glyphs: G
         source.documents.update(documents.everything())
         await pilot.press("enter")
         full = "#" if glyphs is ASCII else "█"
-        await until(lambda: full * 40 in screen_text(pilot.app).splitlines()[18])
+        await until(lambda: full * 40 in "".join(screen_text(pilot.app).splitlines()[16:21]))
         assert_screen(pilot.app, f"evse-chart-{'ascii' if glyphs is ASCII else 'unicode'}-80x24")
 
 
@@ -186,9 +186,8 @@ Act = Callable[[Pilot[None]], Any]
         ("alarms", ["a"], "alarm-ack", {"alarm": "a-CP003-1"}),
         ("alarms", ["z", *"waiting for parts", "enter"], "alarm-shelve",
          {"alarm": "a-CP003-1", "for_s": 1800, "reason": "waiting for parts"}),
-        ("channels", ["d"], "channel-disable", {"channel": "open-platform/cloud"}),
-        ("channels", ["e", *"A. Bos for monitor, control", "enter"], "channel-enable",
-         {"channel": "open-platform/cloud", "by": "A. Bos", "purposes": ["monitor", "control"]}),
+        ("alarms", ["o", *"new cable", "enter"], "service",
+         {"source": "CP003", "out": True, "reason": "new cable"}),
     ],
 )  # fmt: skip
 async def test_acts_wait_for_a_yes(
@@ -203,6 +202,33 @@ async def test_acts_wait_for_a_yes(
         await pilot.press("n")
         await until(lambda: "cancelled, nothing was sent" in screen_text(pilot.app))
         await pilot.press(*keys, "y")
+        await until(lambda: ": done" in screen_text(pilot.app))
+        assert source.calls == [(call, args)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "word", "call", "args"),
+    [
+        (["d"], "stop", "channel-disable", {"channel": "open-platform/cloud"}),
+        (["e", *"A. Bos for monitor, control", "enter"], "open-platform/cloud", "channel-enable",
+         {"channel": "open-platform/cloud", "by": "A. Bos", "purposes": ["monitor", "control"]}),
+    ],
+)  # fmt: skip
+async def test_a_channel_wants_a_word_typed(
+    running: Run, keys: list[str], word: str, call: str, args: dict[str, Any]
+) -> None:
+    async with running(values.abnormal()) as (pilot, source):
+        source.answer = {}
+        await opened(pilot, source, "channels", documents.everything())
+        for refused in (["y", "enter"], ["escape"], ["n"], ["enter"]):
+            await pilot.press(*keys)
+            await until(lambda: f"type {word} and Enter" in screen_text(pilot.app))
+            await pilot.press(*refused, *(["escape"] if refused == ["n"] else []))
+            await until(lambda: f"type {word} and Enter" not in screen_text(pilot.app))
+            said = screen_text(pilot.app)
+            assert "was not sent" in said or "cancelled, nothing was sent" in said
+        assert source.calls == []
+        await pilot.press(*keys, *word, "enter")
         await until(lambda: ": done" in screen_text(pilot.app))
         assert source.calls == [(call, args)]
 

@@ -13,6 +13,7 @@ from textual.geometry import Region
 from ui import format as fmt
 from ui import verbs
 from ui.lines import Line, Tone, line
+from ui.picture import Picture
 from ui.verbs import Verb
 from ui.widgets.canvas import Canvas
 
@@ -128,12 +129,15 @@ def test_which_glyphs(environ: dict[str, str], encoding: str, glyphs: fmt.Glyphs
 @pytest.mark.parametrize("text", ["16 A, 10 A", "150 %", "x", "20 kWh 80 %", "-1 A", "80.5 %"])
 def test_start_arguments_that_mean_nothing(text: str) -> None:
     with pytest.raises(ValueError):
-        verbs.parse(Verb.START, text)
+        verbs.parse(Verb.START, text, Picture())
 
 
 def test_start_arguments() -> None:
-    assert verbs.parse(Verb.START, "") == {}
-    assert verbs.parse(Verb.START, "token 04A2B3C4, 90 min") == {"token": "04A2B3C4", "duration_s": 5400.0}
+    assert verbs.parse(Verb.START, "", Picture()) == {}
+    assert verbs.parse(Verb.START, "token 04A2B3C4, 90 min", Picture()) == {
+        "token": "04A2B3C4",
+        "duration_s": 5400.0,
+    }
 
 
 class _CanvasApp(App[None]):

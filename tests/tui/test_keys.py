@@ -267,7 +267,7 @@ NAMED = [
     "pageup",
     "space",
 ]
-MASHED = [*"1234567sxprlnNjkgGawzZedALR09", *NAMED]  # neither y nor q
+MASHED = [*"1234567sxprlnNjkgGawzZedALR09btuoi", *NAMED]  # neither y nor q
 NEWS: list[Snapshot | Disconnected] = [values.normal(), values.abnormal(), Disconnected("gone")]
 SIZES = [(80, 24), (1, 1), (160, 50), (20, 3)]
 

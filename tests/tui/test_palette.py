@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.app import App
 
 from controller.core.model import EvseState
 from controller.core.snapshot import GridLimitView, PeakView
-from ui import palette, verbs
-from ui.client import CallRefused
+from ui import consequences, palette
+from ui.client import CallRefused, Disconnected
 from ui.format import ASCII
 from ui.history import BINS, History
 from ui.picture import Picture
@@ -181,16 +183,40 @@ async def test_it_locks_when_nobody_touched_it(running: Run, monkeypatch: pytest
         assert_screen(pilot.app, "overview-locked-80x24")
 
 
-async def test_who_may_only_look_is_told_once_and_for_all(running: Run) -> None:
+VIEWER = "guest may look but not act; join the group night-shift"
+
+
+def _shows(app: App[None], *wanted: str) -> bool:
+    return all(each in screen_text(app) for each in wanted)
+
+
+async def test_who_may_only_look_is_told_before_anything_is_tried(running: Run) -> None:
+    async with running(values.abnormal()) as (pilot, source):
+        source.documents["whoami"] = {"name": "guest", "role": "viewer", "why": VIEWER}
+        source.feed(Disconnected("restarted"))
+        source.feed(values.abnormal())
+        await until(partial(_shows, pilot.app, "VIEWER"))
+        for screen, brackets in (("2", "[o out]"), ("5", "[a acknowledge]"), ("6", "[d turn off]")):
+            await pilot.press(screen, *(["slash", *"cloud", "enter"] if screen == "6" else []))
+            await until(partial(_shows, pilot.app, brackets, f"[in brackets]: {VIEWER}"))
+        await pilot.press("escape", "escape", "2", "p", "y")
+        await until(partial(_shows, pilot.app, f"pause is not possible: {VIEWER}"))
+        assert source.calls == []
+
+
+async def test_whose_rights_changed_is_told_with_the_refusal_and_when_they_are_back(running: Run) -> None:
     async with running(values.normal()) as (pilot, source):
-        source.answer = CallRefused(
-            "not-allowed", "guest may look but not act; join the group depot-operators"
-        )
+        source.answer = CallRefused("not-allowed", VIEWER)
+        source.documents["whoami"] = {"name": "guest", "role": "viewer", "why": VIEWER}
         await pilot.press("enter", "p", "y")
         await until(lambda: "VIEWER" in screen_text(pilot.app) and "refused: guest" in screen_text(pilot.app))
         await pilot.press("p")
         await until(lambda: "[p pause]" in screen_text(pilot.app))
         assert len(source.calls) == 1
+        source.documents["whoami"] = {"name": "guest", "role": "operator", "why": None}
+        source.feed(Disconnected("restarted"))
+        source.feed(values.normal())
+        await until(lambda: "VIEWER" not in screen_text(pilot.app))
 
 
 async def test_q_asks_once_more_while_an_order_of_ours_is_under_way(running: Run) -> None:
@@ -210,8 +236,8 @@ async def test_q_asks_once_more_while_an_order_of_ours_is_under_way(running: Run
 
 def test_a_stop_says_what_is_lacking_already_where_there_is_no_plan() -> None:
     short = values.evse("CP002", session=values.session("BUS-07", short_wh=12_000))
-    assert "BUS-07 lacks 12.0 kWh for 06:30 already" in verbs.preview(Order(Verb.STOP), short, PICTURE)
-    assert "lacks" not in verbs.preview(Order(Verb.RESUME), short, PICTURE)
+    assert "BUS-07 lacks 12.0 kWh for 06:30 already" in consequences.preview(Order(Verb.STOP), short, PICTURE)
+    assert "lacks" not in consequences.preview(Order(Verb.RESUME), short, PICTURE)
 
 
 def test_the_history_keeps_half_an_hour_and_gaps() -> None:
@@ -235,3 +261,27 @@ async def test_limits_from_outside_and_the_quarter_hour_are_shown(running: Run) 
         assert_screen(pilot.app, "overview-limits-80x24")
         shown = screen_text(pilot.app)
         assert "quarter      98.2 kW [" in shown and "grid limit dso: 100.0 kW on site" in shown
+
+
+TYPED = {
+    "acknowledge": "you have seen",
+    "shelve": "shelve for how long",
+    "unshelve": "it is not shelved",
+    "out-of-service": "why is CP003 out of service",
+    "in-service": "it is not out of service",
+    "disable": "there is nothing to turn off",  # the first channel stays on site
+    "enable": "there is nothing to turn off",
+}
+
+
+@pytest.mark.parametrize("name", palette.KEYS_OF)
+async def test_what_a_screens_key_does_can_be_typed(running: Run, name: str) -> None:
+    place, key = palette.KEYS_OF[name]
+    quiet = replace(values.abnormal(), channels=values.normal().channels)
+    async with running(quiet) as (pilot, source):
+        source.documents.update(documents.everything())
+        await pilot.press("colon", *("minus" if each == "-" else each for each in name), "enter")
+        await until(lambda: place.upper() in screen_text(pilot.app).splitlines()[0])
+        await until(partial(_shows, pilot.app, TYPED.get(name, "")))
+        assert callable(getattr(pilot.app.screen, f"action_{key}"))
+        assert source.calls == []

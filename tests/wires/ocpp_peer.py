@@ -25,7 +25,7 @@ PASSWORD = "correct horse"
 LINK = Link("ocpp1.6", lease_s=180, lease_slack_s=5, raise_gap_s=30, answer_s=10)
 
 
-def an_evse(station: str, number: int, phases: tuple[int, ...] = (0, 1, 2)) -> Evse:
+def an_evse(station: str, number: int, phases: tuple[int, ...] = (0, 1, 2), fallback_ma: int = 6_000) -> Evse:
     return Evse(
         id=evse_id(station, number),
         station=StationId(station),
@@ -33,15 +33,16 @@ def an_evse(station: str, number: int, phases: tuple[int, ...] = (0, 1, 2)) -> E
         max_ma=32_000,
         min_ma=6_000,
         phases=phases,
-        fallback_ma=6_000,
+        fallback_ma=fallback_ma,
         link=LINK,
     )
 
 
-def a_station(name: str, evses: int = 1, **more: Any) -> StationSettings:
+def a_station(name: str, evses: int = 1, fallback_ma: int = 6_000, **more: Any) -> StationSettings:
     numbers = range(1, evses + 1)
     return StationSettings(
-        {number: an_evse(name, number) for number in numbers}, **{"password": PASSWORD, **more}
+        {number: an_evse(name, number, fallback_ma=fallback_ma) for number in numbers},
+        **{"password": PASSWORD, **more},
     )
 
 

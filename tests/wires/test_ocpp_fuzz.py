@@ -30,6 +30,7 @@ from controller.cli.compose import House
 from controller.clock import SystemClock
 from controller.config import load
 from controller.core.events import FallbackRefused, FallbackStored
+from controller.core.frames import MOST_FRAMES
 from controller.core.model import StationId, station_of
 from controller.core.snapshot import EvseView, Snapshot
 from drivers.ocpp import memory
@@ -300,7 +301,7 @@ class Fuzzed:
         assert self.house.ocpp is not None
         for name in ATTACKERS:
             kept = self.house.ocpp._memories[StationId(name)]
-            assert len(kept.frames) <= memory.KEPT_FRAMES
+            assert len(kept.frames) <= MOST_FRAMES
             assert len(kept.quirks) <= memory._MOST_QUIRKS + 100
             assert len(kept.evse_of) <= memory._KEPT_TRANSACTIONS >= len(kept.ended)
 

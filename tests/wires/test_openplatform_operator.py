@@ -351,9 +351,10 @@ async def test_confirmation_by_telemetry_waits_for_the_next_word_of_the_charger(
         await s.platform.until(lambda: s.platform.count["schedule"] == 1)
         assert s.heard.outcome("c1") is None
         await s.heard.until(lambda: s.heard.of(ev.CommandSent))
-        while s.heard.outcome("c1") is None:
-            await s.platform.push("dvc_CP1", state="idle")
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(10):
+            while s.heard.outcome("c1") is None:
+                await s.platform.push("dvc_CP1", state="idle")
+                await asyncio.sleep(0.02)
         assert isinstance(s.heard.outcome("c1"), ev.CommandAccepted)
 
 
@@ -371,9 +372,10 @@ async def test_a_lease_runs_from_the_decision_and_not_from_when_the_quota_let_it
     async with site(clock=clock, prepare=lambda p: p.script["schedule"].append(says(429, 5001))) as s:
         s.operator.send(limit())
         await s.platform.until(lambda: s.platform.count["schedule"] == 1)
-        while s.platform.count["schedule"] < 2:
-            clock.advance(30.0)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while s.platform.count["schedule"] < 2:
+                clock.advance(30.0)
+                await asyncio.sleep(0.01)
         ends = [body["effective_until"] for op, _, body in s.platform.bodies if op == "schedule"]
         assert ends == ["2026-06-02T10:15:00Z"] * 2
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 from test_separate_processes import process, running, until
@@ -24,8 +25,12 @@ from controller.core.events import (
     MeterReading,
 )
 from controller.core.model import MeterId
+from drivers.errors import Refused
 from drivers.modbus import bus
 from drivers.modbus.bus import MeterSettings, ModbusMeters, OutputSettings
+from drivers.modbus.line import Line
+from drivers.modbus.registers import Block
+from drivers.modbus.sunspec_output import SetPoint
 from drivers.sim.storage import SimStorage
 
 METER = MeterId("bat")
@@ -211,3 +216,23 @@ def test_a_battery_in_another_process_is_read_and_told_by_a_running_depot(tmp_pa
             assert (battery["id"], battery["soc_pct"], battery["accepted_w"], battery["power_w"]) == (
                 "store", 40, 0, 0,
             )  # fmt: skip
+
+
+@pytest.mark.parametrize(("power_w", "scale"), [(4_000, -3), (-4_000, -3), (4_000, -4)])
+async def test_a_rate_that_does_not_fit_its_register_is_not_written(power_w: int, scale: int) -> None:
+    """100 % in thousandths is more than 16 bits hold: what is left of it would be a discharge."""
+
+    class Registers:
+        def __init__(self) -> None:
+            self.written: list[tuple[int, list[int]]] = []
+
+        async def read(self, unit: int, block: Block) -> dict[int, int]:
+            return {block.address: {2: 4_000, 18: 0, 25: scale & 0xFFFF}[block.address]}
+
+        async def write(self, unit: int, at: int, words: list[int]) -> None:
+            self.written.append((at, words))
+
+    point, line = SetPoint(OutputSettings("store", "127.0.0.1", 502, 1), 0.0), Registers()
+    with pytest.raises(Refused, match="too fine"):
+        await point._rate(cast(Line, line), 0, SetBattery("c", "store", "battery/store", power_w, 60.0))
+    assert not line.written

@@ -30,13 +30,16 @@ class AlarmsScreen(ConfirmingScreen, RowsScreen):
     DETAILS = 13
     FILTERS = "source, text, state, kind"
     HELP: ClassVar[str] = """\
- Most urgent first, silenced ones last. Below or at the right: why, what follows,
- how long there is, what to do.   a acknowledge   z shelve (with a reason, for 8 h
- at most)   Z take off the shelf   Enter opens the EVSE it is about"""
+ Most urgent first, silenced ones last. Below or at the right: why, what
+ follows, how long there is, what to do.   a acknowledge   z shelve (with a
+ reason, for 8 h at most)   Z take off the shelf   o its source out of service
+ (with a reason, until i puts it back)   Enter opens the EVSE it is about"""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "acknowledge"),
         Binding("z", "shelve"),
         Binding("Z", "unshelve"),
+        Binding("o", "out_of_service"),
+        Binding("i", "in_service"),
     ]
 
     def wanted(self) -> Mapping[str, Call]:
@@ -86,9 +89,11 @@ class AlarmsScreen(ConfirmingScreen, RowsScreen):
             "a acknowledge": alarm.state in ("unack", "rtn-unack"),
             "z shelve": alarm.state not in ("shelved", "out-of-service"),
             "Z unshelve": alarm.state == "shelved",
+            "o out of service": alarm.state != "out-of-service",
+            "i in service": alarm.state == "out-of-service",
         }
         words = [word if able and not self.barred() else f"[{word}]" for word, able in acted.items()]
-        return f"{'   '.join(words)}   Enter EVSE   / filter   Esc back"
+        return f"{'  '.join(words)}\nEnter EVSE   / filter   n/N abnormal   Esc back"
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -131,6 +136,34 @@ class AlarmsScreen(ConfirmingScreen, RowsScreen):
             text = f"UNSHELVE {alarm.source}: it calls again at once if it still stands."
             args: dict[str, object] = {"alarm": alarm.id}
             self.ask(Question("unshelve", alarm.id, "alarm-unshelve", args, lambda: text, lambda: refusal))
+
+    def action_out_of_service(self) -> None:
+        alarm = self._alarm(None)
+        if alarm is None or self.busy:
+            return
+        if reason := self.barred():
+            self.say(f"out of service is not possible: {reason}", Tone.HIGH)
+        else:
+            prompt = f"why is {alarm.source} out of service, until somebody puts it back: Enter, Esc = cancel"
+            self.ask_line("", prompt, lambda typed: self._out_of_service(alarm, typed))
+        self.repaint()
+
+    def _out_of_service(self, alarm: AlarmView, typed: str) -> None:
+        if not typed.strip():
+            self.say("out of service cancelled: it needs a reason", Tone.HIGH)
+            return
+        text = f"OUT OF SERVICE {alarm.source}: no alarm of it calls anybody until it is put back; it goes on as it is."
+        args: dict[str, object] = {"source": alarm.source, "out": True, "reason": typed.strip()}
+        refusal = None if alarm.state != "out-of-service" else "it is already"
+        self.ask(Question("out of service", alarm.source, "service", args, lambda: text, lambda: refusal))
+
+    def action_in_service(self) -> None:
+        alarm = self._alarm(None)
+        if alarm is not None:
+            refusal = None if alarm.state == "out-of-service" else "it is not out of service"
+            text = f"IN SERVICE {alarm.source}: its alarms call again, at once if they still stand."
+            args: dict[str, object] = {"source": alarm.source, "out": False}
+            self.ask(Question("in service", alarm.source, "service", args, lambda: text, lambda: refusal))
 
     def action_open(self) -> None:
         alarm, snapshot = self._alarm(None), self.picture.snapshot

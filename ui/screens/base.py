@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Call = tuple[str, Mapping[str, object]]
 
-SUGGESTED = 6  # lines of the command line's list
+SUGGESTED = 10  # lines of the command line's list
 
 
 class DepotScreen(Screen[None]):
@@ -83,7 +83,11 @@ class DepotScreen(Screen[None]):
         raise NotImplementedError
 
     def verbs(self) -> str:
-        """The keys that work here now; those in [brackets] do not."""
+        """The keys that work here now, in one row or two; those in [brackets] do not."""
+        return ""
+
+    def hint(self) -> str:
+        """Why keys stand in brackets, where one reason holds for all of them."""
         return ""
 
     def question(self, width: int) -> list[Line]:
@@ -114,9 +118,11 @@ class DepotScreen(Screen[None]):
         """The question or the notice, and the keys; they stay at the bottom whatever is above."""
         if self._commanding:
             typed = self.query_one(Input).value
-            found = palette.suggestions(typed, self.picture)[:SUGGESTED]
-            rows = [line(Span(fmt.fit(f"  {each.text:<26} {each.what}", width))) for each in found]
-            hint = " : command, Enter does it, Esc = cancel" if found else f" : no command '{typed}'"
+            found = palette.suggestions(typed, self.picture)
+            shown = found[:SUGGESTED]
+            rows = [line(Span(fmt.fit(f"  {each.text:<26} {each.what}", width))) for each in shown]
+            more = f"   {len(found) - len(shown)} more: type on" if len(found) > len(shown) else ""
+            hint = f" : command, Enter does it, Esc = cancel{more}" if found else f" : no command '{typed}'"
             return [*rows, line(Span(fmt.fit(hint, width), Tone.STRONG))]
         if asked := self.question(width):
             return asked
@@ -128,8 +134,8 @@ class DepotScreen(Screen[None]):
             if text
             else []
         )
-        verbs = self.verbs()
-        return [*rows, *([line(fmt.fit(f" {verbs}", width))] if verbs else [])]
+        words = [each for each in (self.hint(), *self.verbs().splitlines()) if each]
+        return [*rows, *(line(fmt.fit(f" {each}", width)) for each in words)]
 
     def repaint(self) -> None:
         self._canvas.repaint()

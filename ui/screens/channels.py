@@ -1,6 +1,7 @@
 """Screen 6, channels: every link, who consented to it and for what, and exactly what left the site.
 
-Turning a channel off is one key and a yes. Turning one on is the customer's decision: it takes a name and purposes.
+Turning a channel off takes a word, so that no elbow does it. Turning one on is the customer's decision: it takes a name,
+purposes, and the channel's own name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ui.screens.rows import Row, RowsScreen
 
 EGRESS = timedelta(minutes=10)
 HEAD = "    CHANNEL              STATE         HOST / WHAT IT SAYS"
+OFF = "stop"
 METER = "meter "  # before a meter's id, in the keys of rows
 
 
@@ -30,9 +32,10 @@ class ChannelsScreen(ConfirmingScreen, RowsScreen):
     DETAILS = 9
     FILTERS = "channel, state, host"
     HELP: ClassVar[str] = """\
- Links and meters. Below: who consented, for what, and the requests of the last ten
- minutes with every field that left the site (all of them: depot egress).
- d turn the channel off   e turn it on (asks who consents and for what)"""
+ Links and meters. Below: who consented, for what, and the requests of the last
+ ten minutes with every field that left the site (all of them: depot egress).
+ d turn the channel off (type stop)   e turn it on (asks who consents and for
+ what, then for its name)"""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("d", "disable"), Binding("e", "enable")]
 
     def wanted(self) -> Mapping[str, Call]:
@@ -171,7 +174,8 @@ class ChannelsScreen(ConfirmingScreen, RowsScreen):
         text = (
             f"DISABLE {channel.id}: its connection closes within 5 s and nothing leaves the site; stays off."
         )
-        self.ask(Question("disable", channel.id, "channel-disable", {"channel": channel.id}, lambda: text))
+        args = {"channel": channel.id}
+        self.ask(Question("disable", channel.id, "channel-disable", args, lambda: text, word=OFF))
 
     def action_enable(self) -> None:
         channel = self._switchable()
@@ -192,7 +196,7 @@ class ChannelsScreen(ConfirmingScreen, RowsScreen):
             return
         text = f"ENABLE {channel.id}: {by.strip()} consents that it is used to {', '.join(names)}; recorded for good."
         args = {"channel": channel.id, "by": by.strip(), "purposes": names}
-        self.ask(Question("enable", channel.id, "channel-enable", args, lambda: text))
+        self.ask(Question("enable", channel.id, "channel-enable", args, lambda: text, word=channel.id))
 
     def _switchable(self) -> ChannelView | None:
         row = self.row()

@@ -1,12 +1,12 @@
-"""Screen 2, one EVSE: its five amps, its session, its circuits, and the five verbs.
+"""Screen 2, one EVSE: its five amps, its session, its circuits, and its verbs.
 
-Every verb shows what it will do and waits for `y`. Nothing on this screen changes because a key was pressed: it
+Every verb shows what it will do and waits for `y`, or for a name where it cannot be taken back. Nothing on this screen changes because a key was pressed: it
 changes when the controller reports that the order was sent, accepted, applied and measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -14,8 +14,8 @@ from textual.binding import Binding, BindingType
 
 from controller.core.model import CircuitId
 from controller.core.snapshot import CircuitView, EvseView, OrderView, Snapshot
+from ui import consequences, verbs
 from ui import format as fmt
-from ui import verbs
 from ui.history import Bin
 from ui.lines import BLANK, Line, Span, Tone, line
 from ui.picture import NORMAL, TONES, Picture, alarms_of, attention, ranked_evses
@@ -31,9 +31,11 @@ LEAST_CHART = 4  # rows; less says nothing
 class EvseScreen(ConfirmingScreen):
     TITLE = "2 EVSE"
     HELP: ClassVar[str] = """\
- s start   x stop   p pause   r resume   l limit   w why this current
- Each verb shows what it will do; y does it, n cancels. [brackets]: not possible
- now, press the key to read why. n/N next/previous abnormal EVSE."""
+ s start  x stop  p pause  r resume  l limit  d departs when  w why this current
+ u unlock the cable  t have it send a message  b restart  o out of service  i in
+ Each verb shows what it will do; y does it, n cancels; what cannot be taken
+ back wants its name typed. [brackets]: not possible now, press it to read why.
+ Behind : also soc, discharge, firmware. n/N next/previous abnormal EVSE."""
     EVERY_S = 15.0
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"verb('{verb}')") for key, verb in verbs.KEYS.items()),
@@ -56,10 +58,11 @@ class EvseScreen(ConfirmingScreen):
         elif verb not in verbs.QUESTIONS:
             self.ask(self._about(Order(verb), evse))
         elif typed:
-            self._typed(verb, typed)
+            self._typed(verb, evse, typed)
         else:
             self.say("")
-            self.ask_line("", verbs.QUESTIONS[verb], lambda text: self._typed(verb, text))
+            value = verbs.SUGGESTED.get(verb, "")
+            self.ask_line(value, verbs.QUESTIONS[verb], lambda text: self._typed(verb, evse, text))
         self.repaint()
 
     def action_why(self) -> None:
@@ -89,15 +92,13 @@ class EvseScreen(ConfirmingScreen):
 
     # --- an order on its way to the controller --------------------------------------------------------------------
 
-    def _typed(self, verb: Verb, text: str) -> None:
-        evse = self._evse()
-        if evse is None:
-            return
-        if verb is Verb.LIMIT and not text.strip():
-            self.say("limit cancelled: nothing was typed")
+    def _typed(self, verb: Verb, evse: EvseView, text: str) -> None:
+        if verb is not Verb.START and not text.strip():
+            self.say(f"{verb} cancelled: nothing was typed")
             return
         try:
-            self.ask(self._about(Order(verb, verbs.parse(verb, text)), evse))
+            order = Order(verb, verbs.parse(verb, text, self.picture))
+            self.ask(self._about(order, self.picture.evse(evse.id) or evse))
         except ValueError as error:
             self.say(str(error), Tone.HIGH)
 
@@ -107,21 +108,24 @@ class EvseScreen(ConfirmingScreen):
         def now() -> EvseView:
             return self.picture.evse(evse.id) or evse
 
+        call, args = verbs.call_of(order, evse)
         return Question(
             str(order.verb),
             evse.id,
-            str(order.verb),
-            {"evse": evse.id, **order.args},
+            call,
+            args,
             lambda: self._consequence(order, now()),
             lambda: verbs.refusal(order.verb, now()),
+            verbs.word(order, evse, self.picture),
+            verbs.manner(order) if order.verb in verbs.ERRANDS else None,
         )
 
     def _consequence(self, order: Order, evse: EvseView) -> str:
         """What the controller foresees; until it has answered, what can be said from here."""
-        foreseen = self.told(_key(order.verb, evse.id, {"evse": evse.id, **order.args})).document
+        foreseen = self.told(_key(order.verb, evse.id, verbs.call_of(order, evse)[1])).document
         if foreseen is not None and foreseen.get("text"):
             return f"{order.verb.upper()} {evse.id}: {'; '.join(map(str, foreseen['text']))}."
-        return verbs.preview(order, evse, self.picture, self.told("plan").document)
+        return consequences.preview(order, evse, self.picture, self.told("plan").document)
 
     def _evse(self) -> EvseView | None:
         return self.picture.evse(self.depot.selected)
@@ -129,7 +133,7 @@ class EvseScreen(ConfirmingScreen):
     def wanted(self) -> Mapping[str, Call]:
         """The plan says what an order costs its vehicle; the history what it drew before this dashboard looked."""
         wanted: dict[str, Call] = {}
-        if (asked := self._asking) is not None:
+        if (asked := self._asking) is not None and asked.name in verbs.PREVIEWED:
             name = _key(asked.name, asked.of, asked.args)
             wanted[name] = ("preview", {"order": asked.name, **asked.args})
         wanted["plan"] = ("plan", {})
@@ -142,18 +146,40 @@ class EvseScreen(ConfirmingScreen):
     def body(self, snapshot: Snapshot, width: int, room: int) -> list[Line]:
         picture, evse = self.picture, self._evse()
         if evse is None:
-            return [BLANK, line(" no EVSE selected: go back (Esc), choose a row and press Enter")]
+            nothing = "no EVSE selected: go back (Esc), choose a row and press Enter"
+            return [BLANK, line(f" {nothing if snapshot.evses else 'no EVSE configured'}")]
         lines = [
             frame.alarm_row(alarm, snapshot.time, picture.place, width)
             for alarm in alarms_of(evse, snapshot)[:3]
         ]
         lines += self._facts(evse, picture, snapshot, width)
-        lines += order_lines(picture, evse, width)
+        lines += self._campaign(evse, snapshot, width)
+        lines += order_lines(self._orders(evse), picture, width)
         if room - len(lines) > LEAST_CHART:
             height = min(10, room - len(lines) - 1)
             seen = self._history(evse, snapshot)
             lines += charts.amps(seen, evse.limit_ma, width, height, self.glyphs)
         return lines
+
+    def _orders(self, evse: EvseView) -> list[OrderView]:
+        """The depot's, and what this dashboard had the station asked; newest first."""
+        both = [*self.picture.orders_of(evse.id), *self.depot.errands.of(evse.id)]
+        return sorted(
+            both, key=lambda order: order.stages[0][1].timestamp() if order.stages else 0.0, reverse=True
+        )
+
+    def _campaign(self, evse: EvseView, snapshot: Snapshot, width: int) -> list[Line]:
+        """The upgrade its station is in, while that runs."""
+        campaign = snapshot.campaign
+        if campaign is None or campaign.state not in ("running", "stopping"):
+            return []
+        found = [each for each in campaign.stations if each.station == evse.station]
+        percent = "" if not found or found[0].progress_pct is None else f" {found[0].progress_pct} %"
+        texts = [
+            f" firmware {campaign.version} by {campaign.by}: {each.state}{percent} {each.text}"
+            for each in found
+        ]
+        return [line(fmt.fit(text.rstrip(), width)) for text in texts]
 
     def _history(self, evse: EvseView, snapshot: Snapshot) -> list[Bin | None]:
         told = self.told("history")
@@ -194,10 +220,11 @@ class EvseScreen(ConfirmingScreen):
         if evse is None:
             return "Esc back"
         words = [self._key_word(key, verb, evse) for key, verb in verbs.KEYS.items()]
-        return f"{'  '.join(words)}   w why  n/N abnormal  Esc"
+        return f"{'  '.join(words[:5])}   w why  n/N next  Esc\n{'  '.join(words[5:])}"
 
     def _key_word(self, key: str, verb: Verb, evse: EvseView) -> str:
-        return f"[{key} {verb}]" if self.refused(self._about(Order(verb), evse)) else f"{key} {verb}"
+        word = f"{key} {verbs.SHORT.get(verb, verb)}"
+        return f"[{word}]" if self.refused(self._about(Order(verb), evse)) else word
 
 
 def _key(verb: str, evse: str, args: Mapping[str, object]) -> str:
@@ -264,15 +291,15 @@ def path(snapshot: Snapshot, start: CircuitId) -> list[CircuitView]:
     return found
 
 
-def order_lines(picture: Picture, evse: EvseView, width: int) -> list[Line]:
+def order_lines(orders: Sequence[OrderView], picture: Picture, width: int) -> list[Line]:
     """The orders of this EVSE, newest first, each with the time of every stage it reached."""
-    return [row for order in picture.orders_of(evse.id) for row in order_rows(order, picture, width)]
+    return [row for order in orders for row in order_rows(order, picture, width)]
 
 
 def order_rows(order: OrderView, picture: Picture, width: int) -> list[Line]:
     """`o-12 pause by tech  UNDER WAY` and below it the stages: reached with time, then `...`."""
     outcome = (order.outcome or "under way").upper()
-    bad = order.outcome in ("refused", "failed")
+    bad = order.outcome in ("refused", "failed", "not seen")
     tone = Tone.HIGH if bad else Tone.PLAIN if order.outcome else Tone.STRONG
     what = order.text if order.text.startswith(order.kind) else f"{order.kind} {order.text}".rstrip()
     title = fmt.fit(f" {order.id} {what} by {order.by}", max(8, width - 14))

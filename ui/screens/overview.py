@@ -16,8 +16,6 @@ from ui.screens import frame, grid
 from ui.screens.base import DepotScreen
 from ui.screens.rows import Row, RowsScreen
 
-LEAST_EVSES = 7  # alarms and circuits leave room for so many
-
 
 class OverviewScreen(RowsScreen):
     TITLE = "1 OVERVIEW"

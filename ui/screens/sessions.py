@@ -1,41 +1,48 @@
 """Screen 3, sessions of the last days: who charged when, how much, at what cost, and what had to be inferred.
 
-Open ones first, then the newest. The twin for more and for spreadsheets is `depot sessions --csv`.
+Open ones first, then the newest. `e` writes those that are listed into a file of the person's own; the twin for more is
+`depot sessions --csv`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from textual import work
+from textual.binding import Binding, BindingType
+
 from controller.core.model import EvseId
 from controller.core.snapshot import Snapshot
 from ui import format as fmt
+from ui import sheet
+from ui.client import CallRefused, NotReachable
 from ui.lines import Line, Span, Tone, line, wrapped
 from ui.picture import MARKS, NORMAL, TONES
 from ui.screens.base import Call
-from ui.screens.rows import Row, RowsScreen, aged, not_there
+from ui.screens.copying import CopyingScreen
+from ui.screens.rows import Row, aged, not_there
 
 SINCE = timedelta(days=7)
 HEAD = "    EVSE       VEHICLE    STARTED      ENDED     kWh     COST  WHY"
 LOW = 3
 
 
-class SessionsScreen(RowsScreen):
+class SessionsScreen(CopyingScreen):
     TITLE = "3 SESSIONS"
     FILTERS = "EVSE, vehicle, token, reason, mark, open"
     HELP: ClassVar[str] = """\
  The last seven days, open sessions first, then the newest.
  ~ something had to be inferred: the marks say what. Enter opens the EVSE.
+ e writes what is listed into a file (CSV, tokens as aliases)   c copies the row
  For more: depot sessions --since 30d --csv"""
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "export")]
 
     def wanted(self) -> Mapping[str, Call]:
         snapshot = self.picture.snapshot
-        if snapshot is None:
-            return {}
-        since = (snapshot.time - SINCE).replace(microsecond=0)
-        return {"sessions": ("sessions", {"since": since.isoformat()})}
+        return {} if snapshot is None else {"sessions": ("sessions", {"since": _since(snapshot)})}
 
     def rows(self, snapshot: Snapshot) -> list[Row]:
         found = reversed(self.told("sessions").rows("sessions"))
@@ -108,7 +115,49 @@ class SessionsScreen(RowsScreen):
         return [line(), *(row for text in texts for row in wrapped(text, width))][:room]
 
     def verbs(self) -> str:
-        return "Enter open EVSE   / filter   n/N next/previous inferred   Esc back"
+        return "Enter open EVSE   e export CSV   c copy   / filter   n/N inferred   Esc back"
+
+    def copied(self, row: Row) -> str:
+        found = self.told("sessions").rows("sessions")
+        each = dict(next(each for each in found if str(each["id"]) == row.key))
+        each["token"] = masked(each.get("token"))
+        return "  ".join(f"{name} {value}" for name, value in each.items() if value not in (None, "", []))
+
+    # --- into a file ---------------------------------------------------------------------------------------------
+
+    def action_export(self) -> None:
+        snapshot = self.picture.snapshot
+        if self.depot.locked:
+            self.say(f"export is not possible: {self.depot.why_restricted}", Tone.HIGH)
+        elif self.picture.lost is not None or snapshot is None:
+            self.say("export is not possible: not connected to the controller", Tone.HIGH)
+        else:
+            name = f"~/sessions-{snapshot.time.astimezone(self.picture.place):%Y-%m-%d}.csv"
+            self.ask_line(name, "write what is listed to this file: Enter, Esc = cancel", self._named)
+        self.repaint()
+
+    def _named(self, text: str) -> None:
+        if text.strip():
+            self._export(text.strip(), _since(self.picture.snapshot), [row.key for row in self.shown()])
+
+    @work(group="export", exclusive=True)
+    async def _export(self, name: str, since: str, listed: list[str]) -> None:
+        found: list[Mapping[str, Any]] = []
+        try:
+            more = True
+            while more:
+                page = await self.depot.source.call("sessions", since=since, skip=len(found), tokens="hashed")
+                found += page["sessions"]
+                more = bool(page.get("more") and page["sessions"])
+            rows = [each for each in found if str(each["id"]) in listed]
+            path = await asyncio.to_thread(sheet.save, name, rows)
+        except (CallRefused, NotReachable, RuntimeError) as error:
+            self.say(f"nothing written: {error}", Tone.HIGH)
+        except OSError as error:
+            self.say(f"nothing written: {name}: {error.strerror}; name another file", Tone.HIGH)
+        else:
+            self.say(f"{len(rows)} sessions written to {path}")
+        self.repaint()
 
     def action_open(self) -> None:
         row = self.row()
@@ -117,6 +166,11 @@ class SessionsScreen(RowsScreen):
         if evse is not None and self.picture.evse(evse) is not None:
             self.depot.selected = evse
             self.depot.action_go("evse")
+
+
+def _since(snapshot: Snapshot | None) -> str:
+    assert snapshot is not None  # there is a list
+    return (snapshot.time - SINCE).replace(microsecond=0).isoformat()
 
 
 def who(each: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""PostgreSQL: the sessions of a depot in a database of the customer."""
