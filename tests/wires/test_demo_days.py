@@ -137,7 +137,7 @@ def test_the_files_are_those_that_simulate_reads(tmp_path: Path) -> None:
 def test_words_that_do_not_go_together(
     words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["demo", *words]) == 1
+    assert main(["demo", *words]) == 2
     told = capsys.readouterr()
     assert said in told.err and told.err.count("\n") == 1 and told.out == ""
 

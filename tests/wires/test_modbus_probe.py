@@ -97,22 +97,26 @@ async def test_a_serial_line_is_probed(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "said"),
     [
-        (("tcp://127.0.0.1:{port}/1", "--kind", "sdm360"), 'no meter of kind "sdm360"; did you mean sdm630'),
-        (("tcp://127.0.0.1:{port}/1", "--kind", "umg96"), "unit 1: exception 2, illegal data address"),
-        (("tcp://127.0.0.1:{port}/9",), "unit 9: exception 11, gateway target does not respond"),
-        (("tcp://127.0.0.1:{port}", "--units", "8-9"), "no meter we know at unit 8 to 9"),
-        (("10.0.0.1",), 'write "tcp://HOST:PORT/UNIT"'),
-        (("rtu:///dev/nowhere/1",), "there is no such device"),
-        (("tcp://127.0.0.1:1/1",), "127.0.0.1:1: no connection"),
+        (
+            ("tcp://127.0.0.1:{port}/1", "--kind", "sdm360"),
+            2,
+            'no meter of kind "sdm360"; did you mean sdm630',
+        ),
+        (("tcp://127.0.0.1:{port}/1", "--kind", "umg96"), 1, "unit 1: exception 2, illegal data address"),
+        (("tcp://127.0.0.1:{port}/9",), 1, "unit 9: exception 11, gateway target does not respond"),
+        (("tcp://127.0.0.1:{port}", "--units", "8-9"), 1, "no meter we know at unit 8 to 9"),
+        (("10.0.0.1",), 2, 'write "tcp://HOST:PORT/UNIT"'),
+        (("rtu:///dev/nowhere/1",), 1, "there is no such device"),
+        (("tcp://127.0.0.1:1/1",), 1, "127.0.0.1:1: no connection"),
     ],
 )
 async def test_what_goes_wrong_is_one_line(
-    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving({1: example("sdm630")}) as peer:
-        assert await depot("probe", *(word.format(port=peer.port) for word in words)) == 1
+        assert await depot("probe", *(word.format(port=peer.port) for word in words)) == code
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1
     assert err.startswith("depot: ") and said in err
