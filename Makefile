@@ -69,14 +69,18 @@ wheelhouse: .build/wheelhouse/.complete
 deb: wheelhouse $(VENV)/.runtime
 	@systemd/build-deb $(VERSION) $(BIN)/python
 
-debian-root: .build/root/.complete
+# a clean Debian 12, made once (as root, from a mirror) and kept for every clone; remove the file for a newer one
+DEBIAN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/depot/debian-12.tar
 
-.build/root/.complete: | wheelhouse
-	@rm -rf .build/root && debootstrap --variant=minbase --include=python3-venv,systemd bookworm .build/root > .build/debootstrap.log
-	@touch $@
+debian-root: $(DEBIAN)
+
+$(DEBIAN):
+	@rm -rf .build/debian && mkdir -p .build $(@D)
+	@debootstrap --variant=minbase --include=python3-venv,systemd bookworm .build/debian > .build/debootstrap.log 2>&1
+	@tar --numeric-owner -C .build/debian -cf $@.new . && mv $@.new $@ && rm -rf .build/debian
 
 test-deb: wheelhouse $(VENV)/.dev
-	@$(BIN)/pytest -m deb tests/house/test_package.py $(ARGS)
+	@DEPOT_DEBIAN=$(DEBIAN) $(BIN)/pytest -m deb -n 2 --dist worksteal -rs tests/house/test_package.py $(ARGS)
 
 clean:
 	@rm -rf .build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

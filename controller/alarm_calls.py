@@ -14,11 +14,11 @@ from typing import Any
 from controller import alarm_store
 from controller.calls import takes
 from controller.channel_calls import Call
-from controller.console import Args, Peer, Refusal, _text, _whole
+from controller.console import Args, Peer, Refusal, _text, _whole, stored
 from controller.core.alarm_facts import fact_of
 from controller.core.alarm_shelf import MOST, MOST_SHELF_S, Hush
 from controller.core.alarms import Alarm, Alarms
-from controller.core.events import AlarmAcked, AlarmShelved, AlarmUnshelved, Event, ServiceChanged
+from controller.core.events import AlarmAcked, AlarmShelved, AlarmUnshelved, ServiceChanged
 from controller.core.snapshot import AlarmView
 from controller.core.wire import instant_text, to_plain
 from controller.migrations import LedgerError
@@ -99,7 +99,7 @@ class AlarmCalls:
         found, _ = self._named(args)
         fresh = [alarm.id for alarm in found if alarm.acked_by is None]
         for id in fresh:
-            await self._report(AlarmAcked(peer.name, id))
+            await stored(self._runtime, AlarmAcked(peer.name, id))
         others = sorted({alarm.acked_by for alarm in found if alarm.id not in fresh and alarm.acked_by})
         return {"acked": fresh, "before_by": others}
 
@@ -114,7 +114,7 @@ class AlarmCalls:
         self._room(len(found))
         keys = [alarm.key for alarm in found]
         for kind, source in keys:
-            await self._report(AlarmShelved(peer.name, kind, source, float(for_s), reason))
+            await stored(self._runtime, AlarmShelved(peer.name, kind, source, float(for_s), reason))
         until = instant_text(self._runtime.clock.now().utc + timedelta(seconds=for_s))
         return {"shelved": [f"{kind} {source}" for kind, source in keys], "until": until}
 
@@ -128,7 +128,7 @@ class AlarmCalls:
         if not found:
             raise Refusal("unknown-alarm", f"nothing is shelved as {name!r}; {LIST}")
         for hush in found:
-            await self._report(AlarmUnshelved(peer.name, hush.kind, hush.source))
+            await stored(self._runtime, AlarmUnshelved(peer.name, hush.kind, hush.source))
         return {"unshelved": [f"{hush.kind} {hush.source}" for hush in found]}
 
     @takes("source out reason")
@@ -140,7 +140,7 @@ class AlarmCalls:
         if not out:
             if self._alarms.hushes.get(("", source)) is None:
                 raise Refusal("unknown-source", f"{source!r} is not out of service; {LIST}")
-            await self._report(ServiceChanged(peer.name, source, False, _text(args, "reason") or ""))
+            await stored(self._runtime, ServiceChanged(peer.name, source, False, _text(args, "reason") or ""))
             return {"source": source}
         raised = {view.source for views in self._alarms.views() for view in views}
         if source not in raised and not self._alarms.places.known(source):
@@ -148,7 +148,7 @@ class AlarmCalls:
             raise Refusal("unknown-source", text)
         reason = _reason(args)
         self._room(1)
-        await self._report(ServiceChanged(peer.name, source, True, reason))
+        await stored(self._runtime, ServiceChanged(peer.name, source, True, reason))
         return {"source": source}
 
     def _named(self, args: Args) -> tuple[tuple[Alarm, ...], AlarmView]:
@@ -164,12 +164,6 @@ class AlarmCalls:
     def _room(self, count: int) -> None:
         if len(self._alarms.hushes.all()) + count > MOST:
             raise Refusal("too-many", f"{MOST} sources are silenced already; see depot alarms --all")
-
-    async def _report(self, event: Event) -> None:
-        try:
-            await self._runtime.report(event)
-        except LedgerError as error:
-            raise Refusal("not-stored", str(error)) from None
 
 
 def _explained(kind: str, code: Json | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -58,17 +59,26 @@ class Backups:
         return not timedelta(0) <= now - newest < pause
 
     async def _keep(self, now: datetime) -> None:
-        folder = self._storage.folder / recovery.BACKUPS
         trouble = None
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            await self.make(folder / now.strftime(_FORM))
-            rotate(self._storage.folder)
-        except (LedgerError, OSError) as error:
+            await self.keep(now)
+        except LedgerError as error:
             trouble = str(error)
         if trouble is not None and self._trouble is None:
             log.error("no backup: %s", trouble)
         self._trouble = trouble
+
+    async def keep(self, now: datetime) -> tuple[Path, int]:
+        """One more among those that are kept, and its bytes. Raises LedgerError."""
+        folder = self._storage.folder / recovery.BACKUPS
+        path = folder / now.strftime(_FORM)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            size = await self.make(path)
+            rotate(self._storage.folder)
+        except OSError as error:
+            raise LedgerError(f"{folder}: {error.strerror}") from None
+        return path, size
 
     async def make(self, path: Path) -> int:
         """A verified copy of the books as they are now; its bytes. Raises LedgerError; never writes over a file."""
@@ -91,14 +101,18 @@ def _accepted(path: Path, part: Path) -> int:
         part.unlink(missing_ok=True)
 
 
-def _copy(path: Path, part: Path, db: sqlite3.Connection) -> None:
-    if path.exists():
-        raise LedgerError(f"{path}: exists; name another file")
+def _begun(path: Path, part: Path) -> None:
     try:
+        if path.exists():
+            raise LedgerError(f"{path}: exists; name another file")
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)  # holds id tokens
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}") from None
+
+
+def _copy(path: Path, part: Path, db: sqlite3.Connection) -> None:
+    _begun(path, part)
     try:
         with closing(sqlite3.connect(part)) as copy:
             db.backup(copy)
@@ -129,6 +143,18 @@ def _made(path: Path) -> datetime | None:
         return datetime.strptime(path.name, _FORM).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def fetch(kept: Path, path: Path) -> int:
+    """A kept copy into a file of whoever asks: the service itself may write nowhere else; its bytes. Raises LedgerError."""
+    part = path.with_name(f"{path.name}.part")
+    _begun(path, part)
+    try:
+        shutil.copyfile(kept, part)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise LedgerError(f"{error.filename2 or error.filename}: {error.strerror}") from None
+    return _accepted(path, part)
 
 
 def copy_offline(folder: Path, path: Path) -> int | None:
@@ -180,7 +206,11 @@ def _unused(folder: Path) -> sqlite3.Connection | None:
     """The books of a folder whose controller does not run, locked; None while one does. A damaged file is in nobody's
     use. Raises LedgerError."""
     path = folder / LEDGER
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}") from None
+    if not there:
         raise LedgerError(f"{path}: there is none; is this the state folder ([storage] path)?")
     db = sqlite3.connect(path, timeout=0.5, isolation_level=None)
     try:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from controller.backup import Backups
 from controller.calls import takes
 from controller.channel_calls import Call
-from controller.console import Args, Peer, Refusal, _text
+from controller.console import Args, Peer, Refusal
 from controller.core.commands import Audited
 from controller.core.events import BooksChanged
 from controller.core.model import Moment, Site
@@ -54,19 +53,16 @@ class BooksCalls:
                 raise LedgerError(f"{self._storage.folder / LEDGER}: there again; start anew to read it")
             await self._runtime.clock.sleep(LOOK_S)
 
-    @takes("file")
+    @takes()
     async def _backup(self, args: Args, peer: Peer) -> Any:
-        """Into a file that does not exist yet, with the controller's rights."""
-        name = _text(args, "file") or ""
-        if not name.startswith("/"):
-            raise Refusal("bad-request", "file must be an absolute path")
+        """One more of those that are kept; who may read it may copy it away."""
+        now = self._runtime.clock.now().utc
         try:
-            size = await self.backups.make(Path(name))
+            path, size = await self.backups.keep(now)
         except LedgerError as error:
             raise Refusal("failed", str(error)) from None
-        row = Audited(self._runtime.clock.now().utc, peer.name, "backup", LEDGER, name)
-        await self._runtime.ledger.append((row,))
-        return {"folder": str(self._storage.folder), "file": name, "bytes": size}
+        await self._runtime.ledger.append((Audited(now, peer.name, "backup", LEDGER, path.name),))
+        return {"file": str(path), "bytes": size}
 
 
 def blind(site: Site, now: Moment) -> Restored:

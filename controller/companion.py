@@ -114,5 +114,5 @@ def unnamed(command: Command) -> Command:
 
 def without_sessions(snapshot: Snapshot, led: Collection[EvseId]) -> Snapshot:
     """The picture for programs on site: what OCPP knows of a session stays out."""
-    views = (replace(evse, session=None) if evse.id in led else evse for evse in snapshot.evses)
+    views = (evse._replace(session=None) if evse.id in led else evse for evse in snapshot.evses)
     return replace(snapshot, evses=tuple(views))

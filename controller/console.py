@@ -24,6 +24,7 @@ from controller.core import wire
 from controller.core.events import (
     DepartureSet,
     DischargeWished,
+    Event,
     FlexEnded,
     FlexWished,
     LimitWished,
@@ -38,6 +39,7 @@ from controller.core.flex import LONGEST_S
 from controller.core.model import SITE, CircuitId, Departure, EvseId
 from controller.core.wishes import Wished
 from controller.departing import wrong_with
+from controller.migrations import LedgerError
 from controller.rights import DEFAULT, Peer, Rights
 from controller.runtime import Runtime
 from controller.schedule_file import read_schedule, schedule_document
@@ -382,6 +384,14 @@ def departure_of(runtime: Runtime, args: Args) -> Departure:
     if (wrong := wrong_with(at, runtime.clock.now().utc, site.timezone)) is not None:
         raise Refusal("bad-request", wrong)
     return Departure(target, at, energy_wh, soc)
+
+
+async def stored(runtime: Runtime, event: Event) -> None:
+    """Reports what somebody said, and returns once it is in the ledger; refused where it cannot be."""
+    try:
+        await runtime.report(event)
+    except LedgerError as error:
+        raise Refusal("not-stored", str(error)) from None
 
 
 async def _answers(path: Path) -> bool:

@@ -57,7 +57,7 @@ class EvidenceCalls:
         except LedgerError as error:
             raise Refusal("failed", str(error)) from None
         found.broken = [broken for broken in chains if broken is not None]
-        return {"folder": str(self._storage.folder), **found.document()}
+        return {"folder": str(self._storage.folder.resolve()), **found.document()}
 
     @takes("evse at")
     async def _why(self, args: Args, peer: Peer) -> Any:

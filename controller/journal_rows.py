@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,10 +148,10 @@ def _told(phases: int | None) -> list[int]:
 
 
 def _demand(demand: Demand) -> list[Any]:
-    return [getattr(demand, name) for name in _ASKED]
+    return list(demand[1:])
 
 
-_ASKED = tuple(field.name for field in fields(Demand) if field.name != "evse")
+_ASKED = Demand._fields[1:]  # all but the EVSE
 _CODERS: Mapping[str, Callable[[Any], Any]] = {
     "c": _assumed,
     "m": _reading,

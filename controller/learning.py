@@ -11,7 +11,7 @@ import logging
 from datetime import datetime
 
 from controller.core.events import Event, HabitsLearned, TransactionEnded
-from controller.core.habits import Stay, errors_s, learned
+from controller.core.habits import Stay, draws, errors_s, learned
 from controller.ledger import LedgerError
 from controller.roster_store import finished_stays
 from controller.runtime import Runtime
@@ -53,13 +53,11 @@ class Learning:
             return
         habits = await asyncio.to_thread(habits_in, stays, self._runtime.depot.site.timezone, now)
         agenda = self._runtime.depot.agenda
-        if (
-            habits.errors_s != agenda.errors_s
-            or {habit.key: habit for habit in habits.habits} != agenda.habits
-        ):
+        known = HabitsLearned(tuple(agenda.habits.values()), agenda.errors_s, tuple(agenda.draws.values()))
+        if habits != known:
             await self._runtime.report(habits)
 
 
 def habits_in(stays: list[Stay], timezone: str, now: datetime) -> HabitsLearned:
     """`stays` newest first."""
-    return HabitsLearned(learned(stays, timezone, now), errors_s(stays)[:MOST_ERRORS])
+    return HabitsLearned(learned(stays, timezone, now), errors_s(stays)[:MOST_ERRORS], draws(stays))

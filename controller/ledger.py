@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from controller.core.commands import (
     HushLifted,
     HushSaved,
     InputSaved,
+    LeasesOutlast,
     OrderedSaved,
     PeakSaved,
     QualificationSaved,
@@ -96,6 +98,7 @@ class Restored:
     roster: tuple[RosterEntry, ...] = ()
     charges_told: tuple[SocRestored, ...] = ()
     alarms: tuple[HushRestored | AlarmRestored, ...] = ()
+    leases_outlast: datetime | None = None  # see `CeilingRestored`
 
 
 class Ledger:
@@ -164,15 +167,6 @@ class Ledger:
             LEDGER, lambda db: session_store.lasting(db, session_store.Wanted(first, last))
         )
 
-    async def audit_tail(self, n: int) -> list[dict[str, Any]]:
-        """The newest `n` audit rows, oldest first: id, at, by, what, subject, detail, hash. Raises LedgerError."""
-
-        def work(db: sqlite3.Connection) -> list[dict[str, Any]]:
-            rows = db.execute(f"SELECT {_AUDIT_COLUMNS} FROM audit ORDER BY id DESC LIMIT ?", (n,)).fetchall()
-            return [dict(zip(_AUDIT_COLUMNS.split(", "), row, strict=True)) for row in reversed(rows)]
-
-        return await self._storage.read(LEDGER, work)
-
     async def verify_audit(self) -> str | None:
         """Recomputes the whole chain: None if it holds, else one line on the first row that does not.
 
@@ -195,6 +189,8 @@ def _store(db: sqlite3.Connection, entry: Entry) -> None:
             session_store.store(db, entry)
         case CeilingSaved(evse, limit_ma):
             _put(db, "ceilings", evse=evse, limit_ma=limit_ma)
+        case LeasesOutlast(until):
+            _put(db, "meta", name="leases_outlast", value=math.ceil(until.timestamp()))
         case FallbackSaved(evse, stored_ma):
             _put(db, "fallbacks", evse=evse, limit_ma=stored_ma)
         case ScheduleSaved(evse, schedule):
@@ -342,6 +338,7 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
     inputs = db.execute("SELECT name, active FROM inputs ORDER BY name")
     peak = db.execute("SELECT month, highest_w, window, register_wh FROM peaks ORDER BY month DESC LIMIT 1")
     tokens_version = db.execute("SELECT value FROM meta WHERE name = 'tokens'").fetchone() or (0,)
+    outlast = db.execute("SELECT value FROM meta WHERE name = 'leases_outlast'").fetchone()
     return Restored(
         boot=boot[0] + 1,
         ceilings={EvseId(evse): limit for evse, limit in db.execute("SELECT evse, limit_ma FROM ceilings")},
@@ -362,6 +359,7 @@ def _read_restored(db: sqlite3.Connection) -> Restored:
         roster=roster_store.read_roster(db),
         charges_told=roster_store.read_charges(db),
         alarms=alarm_store.read(db),
+        leases_outlast=None if outlast is None else datetime.fromtimestamp(outlast[0], UTC),
     )
 
 

@@ -205,6 +205,12 @@ def number_of_the_books(db: Database) -> None:
     )
 
 
+@ledger()
+def currents_of_vehicles(db: Database) -> None:
+    """The most a vehicle drew while it might have drawn clearly more."""
+    db.conn.execute("ALTER TABLE stays ADD COLUMN own_ma INTEGER")
+
+
 @telemetry()
 def first_telemetry(db: Database) -> None:
     """One wide row per point and sample, clustered by time: rows arrive and expire in key order, no other index."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from controller.core.planning import Battery, PlanRequest, battery_of
 from controller.core.profile import Profile, quarter_start
 from controller.core.snapshot import Snapshot
 from controller.core.tariff import MICRO, series
+from controller.core.watts import overcount_ma
 from controller.migrations import LedgerError
 from controller.ports import Clock
 from controller.storage import TELEMETRY, Storage
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SAMPLE_S = 10.0
 FEWEST = 45  # samples that make the mean of a quarter hour, of 90
+LATELY = timedelta(minutes=5)
 AHEAD = timedelta(hours=75)  # longer than any plan
 DAY = timedelta(hours=24)
 LEARNT_FROM = timedelta(weeks=7)
@@ -56,6 +59,7 @@ class Outlook:
         self._look = look
         self._roles = {meter.id: meter.role for meter in depot.site.meters.values()}
         self._quarter: _Quarter | None = None
+        self._lately: deque[tuple[datetime, int]] = deque(maxlen=round(LATELY.total_seconds() / SAMPLE_S))
         self._highest_w: dict[
             str, int
         ] = {}  # quarter hour's import, by month on the site's calendar; two at most
@@ -101,8 +105,23 @@ class Outlook:
         if site.meter is None or site.quality is not Quality.GOOD or len(currents) < 3:
             return
         if sun_w is not None and battery_w is not None:
-            net_w = sum(currents) * self._depot.site.voltage_mv // MICRO
+            net_w = (sum(currents) + 3 * self._overcount_ma(seen)) * self._depot.site.voltage_mv // MICRO
             self._quarter.load_w.append(net_w - sun_w - battery_w)
+            self._lately.append((seen.time, net_w - sun_w - battery_w))
+
+    def _load_w(self, now: datetime) -> int | None:
+        """Measured lately; None where that is long ago."""
+        known = [load_w for at, load_w in self._lately if now - at <= LATELY]
+        return round(sum(known) / len(known)) if known else None
+
+    def _overcount_ma(self, seen: Snapshot) -> int:
+        """Per phase: DC outputs are counted high, so what is not ours seems less."""
+        site, over_ma = self._depot.site, 0
+        for view in seen.evses:
+            dc = site.evses[view.id].dc
+            if dc is not None and view.power_w is not None:
+                over_ma += overcount_ma(dc, view.power_w, site.voltage_mv)
+        return over_ma
 
     def complete(self, request: PlanRequest) -> PlanRequest:
         """The request with prices and forecasts."""
@@ -117,7 +136,7 @@ class Outlook:
             )
         return replace(
             request,
-            load=self.load.forecast(now, now + DAY, self.load.error_w or 0),
+            load=self.load.forecast(now, now + DAY, self.load.error_w or 0, self._load_w(now)),
             pv=self.sun.forecast(now, now + DAY, -(self.sun.error_w or 0)),
             battery=self._battery(),
             peak_w=max(request.peak_w, self._highest_w.get(self._month(now), 0)),

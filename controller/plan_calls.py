@@ -70,14 +70,16 @@ class PlanCalls:
 def plan_document(request: PlanRequest, plan: Plan) -> dict[str, Any]:
     """What `depot plan --json` prints, but for the site's words. The series have one value per slot."""
     root = request.site.circuits[SITE]
+    limit_w = sum(root.limit_ma) * request.site.voltage_mv // 1_000_000
     slots = plan.slots
     return {
         "made": instant_text(plan.made.replace(microsecond=0)),
         "by": plan.by,
         "why": plan.why,
         "slots": [instant_text(at.replace(microsecond=0)) for at in slots],
-        "site_w": list(plan.site_w),
-        "limit_w": sum(root.limit_ma) * request.site.voltage_mv // 1_000_000,
+        # without a forecast of the load nobody knows what the grid connection will carry
+        "site_w": list(plan.site_w) if request.load else [None] * len(plan.site_w),
+        "limit_w": min(limit_w, root.limit_w) if root.limit_w is not None else limit_w,
         "peak_w": request.peak_w or None,
         "price_per_kwh": _prices(plan, request.prices),
         "load_w": _at_slots(plan, request.load),

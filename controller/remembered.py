@@ -30,7 +30,7 @@ def remembered(known: Restored) -> Iterator[Event]:
         if limit_ma is not None:
             yield FallbackRestored(evse, limit_ma)
     for evse, ceiling_ma in known.ceilings.items():
-        yield CeilingRestored(evse, ceiling_ma)
+        yield CeilingRestored(evse, ceiling_ma, known.leases_outlast)
     for session in known.sessions:
         yield SessionRestored(
             session.id,
@@ -44,6 +44,7 @@ def remembered(known: Restored) -> Iterator[Event]:
             session.cost_micro,
             session.currency,
             session.counted,
+            session.marks,
         )
     for session in known.closed:
         told = "stop-missing" not in session.marks

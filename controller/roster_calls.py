@@ -13,12 +13,11 @@ from typing import Any
 
 from controller.calls import takes
 from controller.channel_calls import Call
-from controller.console import Args, Peer, Refusal
+from controller.console import Args, Peer, Refusal, stored
 from controller.core.charge_told import STORED_PCT
-from controller.core.events import Event, RosterSet, SocTold
+from controller.core.events import RosterSet, SocTold
 from controller.core.roster import RosterEntry, is_over, occasions
 from controller.core.wire import instant_text
-from controller.ledger import LedgerError
 from controller.roster_file import BadRoster, Merged, merged, read_csv
 from controller.roster_ics import read_ics
 from controller.runtime import Runtime
@@ -86,7 +85,7 @@ class RosterCalls:
             except BadRoster as error:
                 raise Refusal("bad-roster", str(error)) from None
             note = f"{name}: {taken.added} entries" + (", in place of all" if replace_all else "")
-            await self._report(RosterSet(peer.name, taken.entries, note))
+            await stored(self._runtime, RosterSet(peer.name, taken.entries, note))
         return {
             "added": taken.added,
             "replaced": taken.replaced,
@@ -113,7 +112,7 @@ class RosterCalls:
     async def _clear(self, args: Args, peer: Peer) -> Any:
         async with self._one_at_a_time:
             gone = len(self._runtime.depot.agenda.entries)
-            await self._report(RosterSet(peer.name, (), f"cleared, {gone} entries before"))
+            await stored(self._runtime, RosterSet(peer.name, (), f"cleared, {gone} entries before"))
         return {"cleared": gone}
 
     @takes("target soc")
@@ -134,7 +133,7 @@ class RosterCalls:
         if known is None or known.battery_wh is None:
             text = f"the battery at {session.evse} is not known, so a percentage says nothing; say its need as energy:"
             raise Refusal("no-battery", f'{text} depot depart {session.evse} --at TIME --energy "30 kWh"')
-        await self._report(SocTold(peer.name, session.evse, soc))
+        await stored(self._runtime, SocTold(peer.name, session.evse, soc))
         return {
             "evse": session.evse,
             "vehicle": known.id,
@@ -142,12 +141,6 @@ class RosterCalls:
             "battery_wh": known.battery_wh,
             "stored_pct": STORED_PCT,
         }
-
-    async def _report(self, event: Event) -> None:
-        try:
-            await self._runtime.report(event)
-        except LedgerError as error:
-            raise Refusal("not-stored", str(error)) from None
 
 
 def _turns(entries: tuple[RosterEntry, ...], now: datetime) -> list[RosterEntry]:

@@ -39,10 +39,10 @@ def store(db: sqlite3.Connection, entry: RosterSaved | SocSaved | StaySaved) -> 
                 "INSERT OR REPLACE INTO charges_told (evse, session, soc, energy_wh) VALUES (?, ?, ?, ?)",
                 (evse, session, soc, energy_wh),
             )
-        case StaySaved(session, phases, most_ma, announced):
+        case StaySaved(session, phases, most_ma, announced, own_ma):
             db.execute(
-                "INSERT OR REPLACE INTO stays (session, phases, most_ma, announced) VALUES (?, ?, ?, ?)",
-                (session, phases, most_ma, None if announced is None else _text(announced)),
+                "INSERT OR REPLACE INTO stays (session, phases, most_ma, announced, own_ma) VALUES (?, ?, ?, ?, ?)",
+                (session, phases, most_ma, None if announced is None else _text(announced), own_ma),
             )
 
 
@@ -69,7 +69,7 @@ async def finished_stays(storage: Storage, now: datetime) -> list[Stay]:
     def work(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return db.execute(
             "SELECT s.vehicle, s.token, s.evse, s.started, s.ended, s.energy_wh, s.marks,"
-            " t.phases, t.most_ma, t.announced FROM sessions s LEFT JOIN stays t ON t.session = s.id"
+            " t.phases, t.most_ma, t.announced, t.own_ma FROM sessions s LEFT JOIN stays t ON t.session = s.id"
             " WHERE s.started >= ? AND s.ended IS NOT NULL ORDER BY s.started DESC LIMIT ?",
             (since, MOST_STAYS),
         ).fetchall()
@@ -79,7 +79,7 @@ async def finished_stays(storage: Storage, now: datetime) -> list[Stay]:
 
 def _stays(rows: list[tuple[Any, ...]]) -> list[Stay]:
     found = []
-    for vehicle, token, evse, started, ended, energy_wh, marks, phases, most_ma, announced in rows:
+    for vehicle, token, evse, started, ended, energy_wh, marks, phases, most_ma, announced, own_ma in rows:
         if (key := vehicle or token) and NOT_A_STAY.isdisjoint(json.loads(marks)):
             found.append(
                 Stay(
@@ -91,6 +91,7 @@ def _stays(rows: list[tuple[Any, ...]]) -> list[Stay]:
                     phases=phases,
                     most_ma=most_ma,
                     announced=None if announced is None else instant(announced),
+                    own_ma=own_ma,
                 )
             )
     return found

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from controller import session_store
 from controller.calls import takes
 from controller.channel_calls import Call
-from controller.console import Args, Peer, Refusal, _text, _time, _whole
+from controller.console import Args, Peer, Refusal, _text, _time, _whole, stored
 from controller.core.events import TokenErased
 from controller.core.model import station_of
 from controller.core.session import entry_of
@@ -106,10 +106,7 @@ class SessionCalls:
         await self._ready()
         alias = self._pseudonyms.alias(token)
         assert alias is not None
-        try:
-            await self._runtime.report(TokenErased(peer.name, token, alias))
-        except LedgerError as error:
-            raise Refusal("not-stored", str(error)) from None
+        await stored(self._runtime, TokenErased(peer.name, token, alias))
         count = await self._read(lambda db: session_store.count_of(db, alias))
         await self._read(session_store.put_in_place)
         return {"alias": alias, "sessions": count, "was_known": known is not None}

@@ -11,12 +11,11 @@ from typing import Any
 
 from controller.calls import takes
 from controller.channel_calls import Call
-from controller.console import Args, Peer, Refusal
+from controller.console import Args, Peer, Refusal, stored
 from controller.core.events import TokenRemoved, TokenSet
 from controller.core.model import IdToken, VehicleId
 from controller.core.view import mask
 from controller.core.wire import instant, instant_text
-from controller.ledger import LedgerError
 from controller.runtime import Runtime
 
 MOST_AT_ONCE = 200
@@ -67,7 +66,7 @@ class TokenCalls:
             raise Refusal("bad-request", f"tokens: a list of 1 to {MOST_AT_ONCE} is expected")
         tokens = [self._read(number, each) for number, each in enumerate(given, start=1)]
         for token in tokens:
-            await self._report(TokenSet(peer.name, token))
+            await stored(self._runtime, TokenSet(peer.name, token))
         return {"stored": len(tokens), "version": self._runtime.depot.tokens.version}
 
     @takes("token")
@@ -81,14 +80,8 @@ class TokenCalls:
                 "configured",
                 f"it belongs to {known.vehicle} in the config: block it here, or take it out there",
             )
-        await self._report(TokenRemoved(peer.name, known.id))
+        await stored(self._runtime, TokenRemoved(peer.name, known.id))
         return {"removed": known.id, "version": self._runtime.depot.tokens.version}
-
-    async def _report(self, event: TokenSet | TokenRemoved) -> None:
-        try:
-            await self._runtime.report(event)
-        except LedgerError as error:
-            raise Refusal("not-stored", str(error)) from None
 
     def _read(self, number: int, given: object) -> IdToken:
         def wrong(text: str) -> Refusal:

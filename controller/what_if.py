@@ -1,6 +1,6 @@
 """Questions of the kind "what if": typed words become another request for the planner. Pure; changes nothing.
 
-    site.limit=200 A            another limit, as the config names it; circuit.row_b.limit=63 A
+    site.limit=200 A            another limit, as the config names it; circuit.row_b.limit=63 A, site.limit=120 kW
     BUS-07 +30m   BUS-07 -1h    leaves later or earlier (a vehicle or an EVSE, here or expected)
     BUS-07 05:30 40 kWh         another departure; the energy (or 80 %) may be left out where one is known
     add 2 30 kWh 06:00          more vehicles; without figures like those that are here
@@ -28,7 +28,7 @@ from controller.core.model import (
     number_of,
 )
 from controller.core.planning import Expected, PlanRequest, Present
-from controller.core.units import parse_current_ma, parse_duration_s
+from controller.core.units import parse_current_ma, parse_duration_s, parse_power_w
 from controller.core.windows import instant
 
 MOST_CHANGES = 8
@@ -87,10 +87,17 @@ def _limited(request: PlanRequest, key: str, value: str) -> tuple[PlanRequest, s
     if circuit is None:
         known = ", ".join("site.limit" if id == SITE else f"circuit.{id}.limit" for id in circuits)
         raise ValueError(f'"{key}" cannot be asked about; there are {known}')
-    current_ma = _amperes(value)
-    new = replace(circuit, limit_ma=each_phase(current_ma))
+    power = value.casefold().endswith("w")
+    limit = parse_power_w(value) if power else parse_current_ma(value)
+    if limit <= 0:
+        raise ValueError(f'"{value}": a limit is above 0')
+    # kilowatts stand beside the amperes, as in the config: the lower of both counts
+    new = replace(circuit, limit_w=limit) if power else replace(circuit, limit_ma=each_phase(limit))
     site = replace(request.site, circuits={**circuits, circuit.id: new})
-    words = f"limit of {circuit.id} {current_ma / 1000:g} A (now {min(circuit.limit_ma) / 1000:g} A)"
+    now = f"{min(circuit.limit_ma) / 1000:g} A"
+    if circuit.limit_w is not None:
+        now += f" and {circuit.limit_w / 1000:g} kW"
+    words = f"limit of {circuit.id} {limit / 1000:g} {'kW' if power else 'A'} (now {now})"
     return replace(request, site=site), words
 
 
@@ -98,15 +105,6 @@ def _circuit(key: str) -> CircuitId:
     if key in ("site", "site.limit"):
         return SITE
     return CircuitId(key.removeprefix("circuit.").removesuffix(".limit").strip("\"'"))
-
-
-def _amperes(value: str) -> int:
-    if value.casefold().endswith("w"):
-        raise ValueError(f'"{value}": plans are made within amperes; write it like "200 A"')
-    current_ma = parse_current_ma(value)
-    if current_ma <= 0:
-        raise ValueError(f'"{value}": a limit is above 0')
-    return current_ma
 
 
 # --- departures ----------------------------------------------------------------------------------------------------

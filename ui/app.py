@@ -232,10 +232,14 @@ class DepotApp(App[None]):
             screen.ask_line("", f"locked: type {UNLOCK} and Enter, Esc = stay locked", self._unlock)
         else:
             self.locked = True
+            screen.say("")
         screen.repaint()
 
     def _unlock(self, typed: str) -> None:
         self.locked = typed.strip().casefold() != UNLOCK
+        if isinstance(self.screen, DepotScreen):
+            wrong = f"still locked: that was not the word {UNLOCK}"
+            self.screen.say(wrong if self.locked else "unlocked", Tone.HIGH if self.locked else Tone.PLAIN)
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key | events.Paste):
@@ -288,10 +292,6 @@ class DepotApp(App[None]):
                 if verb is not None:
                     self.call_later(screen.choose_verb, verb, args)
 
-    def give_order(self, asked: Question, told: Callable[[str, bool], None]) -> None:
-        """Hands a confirmed order to the controller; `told(text, taken)` is called with the answer."""
-        self._hand_over(asked, told)
-
     @work
     async def give_errand(self, asked: Question) -> None:
         """Has the station asked; what it says stands among its orders."""
@@ -326,7 +326,8 @@ class DepotApp(App[None]):
         told(answer.trouble or why_words(answer.document or {}), answer.trouble is None)
 
     @work
-    async def _hand_over(self, asked: Question, told: Callable[[str, bool], None]) -> None:
+    async def give_order(self, asked: Question, told: Callable[[str, bool], None]) -> None:
+        """Hands a confirmed order to the controller; `told(text, taken)` is called with the answer."""
         what = f"{asked.name} of {asked.of}"
         try:
             answer = await self.source.call(asked.call, **asked.args)

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from controller.core import wire
-from controller.core.snapshot import Snapshot
+if TYPE_CHECKING:
+    from controller.core.snapshot import Snapshot
 
 ANSWER_S = 10.0  # a healthy controller answers in milliseconds; after this a person has long stopped waiting
 PATIENCE_S = {"station-ask": 330.0}  # a report of a slow station; the controller gives up before
@@ -98,6 +98,8 @@ class Client:
             await asyncio.sleep(self._retry_s)
 
     async def _next_picture(self, reader: asyncio.StreamReader) -> Snapshot:
+        from controller.core import wire  # costs more to load than the rest of a command that only calls
+
         try:
             async with asyncio.timeout(self._silence_s):
                 document = await _answer(reader)

@@ -62,6 +62,11 @@ def fit(text: str, width: int, align: str = "<") -> str:
     return f"{text:{align}{width}}" if width > 0 else ""
 
 
+def tail(name: str, width: int) -> str:
+    """A name that is too long keeps its end: there the stations of a yard differ."""
+    return f"{CUT}{name[1 - width :]}" if len(name) > width > 1 else fit(name, width)
+
+
 def limit_amps(milli: int | None, width: int = 5) -> str:
     """A limit in at most `width` cells: 32000 is `32`, 12550 is `12.5` (or `12` when narrow)."""
     if milli is None:

@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ui.format import Glyphs, fit
+from ui.format import Glyphs, tail
+from ui.picture import SHORT_WH
 from ui.screens.charts import level
 
 NAME, CELLS = 18, 41  # columns of the name and, of 80, of the bars; the rest are figures
 FIGURES = 21  # columns of the figures behind the bars
 HEIGHT = 7  # rows of the chart
 QUARTER_S = 900.0
-SHORT_WH = 500  # less is not called short
 SURE_PCT = 90  # ready with less than this is worth a look
 
 Document = Mapping[str, Any]
@@ -130,14 +130,14 @@ def vehicle_row(each: Document, timeline: Timeline) -> str:
             bar += "v" if watts < 0 else level(watts / most, timeline.glyphs)
     leaves = "-" if departs is None else f"{departs.astimezone(timeline.zone):%H:%M}"
     energy = "-" if each["planned_wh"] is None else f"{each['planned_wh'] / 1000:.1f}"
-    return f"{fit(vehicle_name(each), NAME)} {bar:<{timeline.room}} {leaves:>6} {energy:>6} {ready(each):>5}"
+    return f"{tail(vehicle_name(each), NAME)} {bar:<{timeline.room}} {leaves:>6} {energy:>6} {ready(each):>5}"
 
 
 def plain_vehicle(each: Document, document: Document, zone: tzinfo) -> list[str]:
     """Where no series was planned: by rules."""
     at = None if each["departs"] is None else datetime.fromisoformat(each["departs"]).astimezone(zone)
     leaves = "no departure known" if at is None else f"leaves {at:%a %H:%M}"
-    return [f"{fit(vehicle_name(each), NAME)} {leaves}  {each['why']}", *notes(each, document)]
+    return [f"{tail(vehicle_name(each), NAME)} {leaves}  {each['why']}", *notes(each, document)]
 
 
 def vehicle_name(each: Document) -> str:
@@ -184,13 +184,15 @@ def stored_line(each: Document, document: Document) -> list[str]:
 
 
 def chart(document: Document, timeline: Timeline, height: int = HEIGHT) -> list[str]:
-    """The power at the grid connection against its limit."""
-    kw = [None if watts is None else watts / 1000 for watts in timeline.cells(document["site_w"])]
+    """The power at the grid connection against its limit; of the chargers alone while the rest is not known."""
+    known = any(watts is not None for watts in document["site_w"])
+    series = document["site_w"] if known else _chargers_w(document)
+    kw = [None if watts is None else watts / 1000 for watts in timeline.cells(series)]
     most = max((value for value in kw if value is not None), default=0.0)
     if most <= 0:
         return []
     limit = document["limit_w"] / 1000
-    top = limit if most > limit / 2 else most
+    top = limit if known and most > limit / 2 else most
     lines = []
     for row in range(height, 0, -1):
         floor, ceiling = top * (row - 1) / height, top * row / height
@@ -199,13 +201,19 @@ def chart(document: Document, timeline: Timeline, height: int = HEIGHT) -> list[
             share = 0.0 if value is None else (value - floor) / (ceiling - floor)
             bar += level(min(1.0, share), timeline.glyphs) if share > 0.02 else " "
         label = f"{ceiling:.0f} kW" if row in (height, 1 + height // 2, 1) else ""
-        said = "site" if row == height else ""
+        said = ("site" if known else "chargers") if row == height else ""
         lines.append(f"{said:<9}{label:>{NAME - 9}} {bar}")
-    lines[0] = f"{lines[0]:<{NAME + timeline.room + 1}}  limit {limit:.0f} kW"
+    if known:
+        lines[0] = f"{lines[0]:<{NAME + timeline.room + 1}}  limit {limit:.0f} kW"
     lines[1] = f"{lines[1]:<{NAME + timeline.room + 1}}  highest {most:.0f} kW"
     if document.get("load_error_w") is not None:
         lines[2] = f"{lines[2]:<{NAME + timeline.room + 1}}  load +-{document['load_error_w'] / 1000:.1f} kW"
     return lines
+
+
+def _chargers_w(document: Document) -> Series:
+    planned = [each["power_w"] for each in document["evses"] if each["power_w"]]
+    return [sum(slot) for slot in zip(*planned, strict=True)]
 
 
 def price_line(document: Document, timeline: Timeline) -> list[str]:
@@ -272,7 +280,7 @@ def at_risk(each: Document) -> bool:
 
 
 def compared(now: Document, then: Document) -> list[str]:
-    """A line per figure: as it is, as it would be, and the difference."""
+    """A line per figure that is known: as it is, as it would be, and the difference."""
     one, other = Figures.of(now), Figures.of(then)
     money = then["currency"] or ""
     rows: list[tuple[str, str, str, str]] = [
@@ -289,6 +297,8 @@ def compared(now: Document, then: Document) -> list[str]:
         ("cost", money, one.cost, other.cost),
         ("peak", "kW", _kilo(one.peak_w), _kilo(other.peak_w)),
     ):
+        if before is None and after is None:
+            continue
         digits = 2 if name == "cost" else 1
         difference = "" if before is None or after is None else _signed(after - before, digits)
         rows.append((name, _number(before, digits), _number(after, digits), f"{difference} {unit}".strip()))

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from controller.core.model import EvseId, EvseState, Quality
-from controller.core.snapshot import AlarmView, ChannelView, CircuitView, EvseView, OrderView, Snapshot
+from controller.core.snapshot import (
+    AlarmView,
+    ChannelView,
+    CircuitView,
+    EvseView,
+    OrderView,
+    SessionView,
+    Snapshot,
+)
 from ui import format as fmt
 from ui.lines import Tone
 
 NORMAL = 9  # sorts after every alarm priority
+SHORT_WH = 500  # less is not called short
 
 MARKS = {1: "!!", 2: "!", 3: "~"}
 TONES = {1: Tone.CRITICAL, 2: Tone.HIGH, 3: Tone.LOW}
@@ -65,9 +74,14 @@ def attention(evse: EvseView, snapshot: Snapshot) -> int:
     ranks.append(_NEEDS_A_LOOK.get(evse.state, NORMAL))
     if not evse.connected or evse.fault:
         ranks.append(2)
-    if evse.session is not None and evse.session.short_wh:
+    if lacking(evse.session):
         ranks.append(3)
     return min(ranks)
+
+
+def lacking(session: SessionView | None) -> bool:
+    """It will leave with less than it needs, by more than is worth a word."""
+    return session is not None and (session.short_wh or 0) >= SHORT_WH
 
 
 def ranked_evses(snapshot: Snapshot) -> list[tuple[int, EvseView]]:

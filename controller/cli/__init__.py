@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except KeyboardInterrupt:
         return FAILED
+    except SystemExit:  # help was asked for, or its use was wrong: nothing to look up
+        raise
     except _config_errors() as error:  # looked up only when something went wrong
         return _fail(str(error), FAILED)
     return code

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from textwrap import fill
 from typing import Any
 
-from controller.cli.looks import _local, _print_json, ask, table
+from controller.cli.looks import WIDTH, _local, _print_json, ask, table
 
-WIDTH = 100
 PRIORITIES = {1: "critical", 2: "high", 3: "low"}
 STATES = {"unack": "UNACK", "ack": "ack", "rtn-unack": "RTN"}
 

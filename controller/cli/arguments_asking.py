@@ -237,7 +237,7 @@ def _raw(kinds: Any) -> None:
         "call",
         lazy("station", "call"),
         "any request of its OCPP version, for experts; limits and starts are the depot's",
-        'call GetCompositeSchedule \'{"connectorId": 1, "duration": 600}\'',
+        'call GetCompositeSchedule \'{"connectorId":1,"duration":600}\'',
     )
     call.add_argument("action", help="without Request, like GetCompositeSchedule")
     call.add_argument("payload", nargs="?", default="{}", help="a JSON object (default {})")

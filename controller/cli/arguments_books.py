@@ -94,7 +94,7 @@ def _care(commands: Any) -> None:
         "copy the books (sessions, alarms, audit) into a file, while the controller runs or not",
         "depot backup /media/usb/depot-2026-11-22.db",
     )
-    backup.add_argument("copy", metavar="FILE", help="must not exist yet; the controller writes it")
+    backup.add_argument("copy", metavar="FILE", help="must not exist yet")
     socket_option(backup)
     restore = command(
         commands,

@@ -68,7 +68,7 @@ def offer(commands: Any) -> None:
     tonight.add_argument(
         "--what-if",
         metavar="CHANGE",
-        help='what the plan would be with something different: "site.limit=160 A", "BUS-07 +30m", '
+        help='what the plan would be with something different: "site.limit=160 A" or 90 kW, "BUS-07 +30m", '
         '"BUS-07 05:30 40 kWh", "add 2 30 kWh 06:00"; several behind semicolons. Changes nothing',
     )
     preview_option(depart)

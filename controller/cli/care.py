@@ -7,7 +7,7 @@ import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.backup import copy_offline
+from controller.backup import copy_offline, fetch
 from controller.backup import restore as put_back
 from controller.cli.looks import ask
 from controller.config import DEFAULT_STORAGE, load
@@ -20,16 +20,15 @@ def backup(options: argparse.Namespace) -> int:
     copy = Path(options.copy).absolute()
     folder = _folder(options)
     try:
-        size = ask(options, "backup", file=str(copy))["bytes"]
-    except NotReachable as error:
         try:
-            size = copy_offline(folder, copy)
-        except LedgerError as wrong:
-            raise CallRefused("failed", str(wrong)) from None
-        if size is None:
-            raise CallRefused(
-                "failed", f"{folder}: in use by a controller that does not answer: {error}"
-            ) from None
+            size = fetch(Path(ask(options, "backup")["file"]), copy)
+        except NotReachable as error:
+            offline = copy_offline(folder, copy)
+            if offline is None:
+                raise LedgerError(f"{folder}: in use by a controller that does not answer: {error}") from None
+            size = offline
+    except LedgerError as wrong:
+        raise CallRefused("failed", str(wrong)) from None
     print(f"{copy}: {size / 1e6:.1f} MB, read back and found whole")
     return 0
 

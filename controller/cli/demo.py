@@ -21,6 +21,7 @@ from controller.cli.serve import beside, in_one_line, logs
 from controller.clock import SystemClock
 from controller.config import Config, load
 from controller.core.events import RosterSet
+from controller.core.roster import RosterEntry
 from controller.core.tariff import Rates
 from controller.ports import Clock
 from controller.roster_file import read_csv
@@ -106,14 +107,16 @@ def _rates(config: Config) -> Rates:
 
 
 async def _dispatch(site: DemoSite, runtime: Runtime) -> None:
-    """The duty plan, told anew whenever it has changed: as a dispatcher imports it."""
-    told = ""
+    """The duty plan, told anew whenever it has changed: as a dispatcher imports it. That a departure is past, the
+    controller sees by itself."""
+    told: tuple[RosterEntry, ...] = ()
     while True:
-        text = site.duty_plan()
-        if text != told:
-            told = text
-            reading = read_csv(text, runtime.depot.site.timezone)
-            await runtime.report(RosterSet("demo", tuple(entry for _, entry in reading.found), "duty plan"))
+        reading = read_csv(site.duty_plan(), runtime.depot.site.timezone)
+        plan = tuple(entry for _, entry in reading.found)
+        now = runtime.clock.now().utc
+        if set(plan) != {entry for entry in told if entry.departs > now}:
+            told = plan
+            await runtime.report(RosterSet("demo", plan, f"duty plan, {len(plan)} departures"))
         await runtime.clock.sleep(DUTIES_S)
 
 

@@ -13,7 +13,7 @@ from textwrap import fill
 from typing import Any
 
 from controller.cli.firmware import PLATFORM, passes
-from controller.cli.looks import _local, _print_json, ask, table
+from controller.cli.looks import WIDTH, _local, _print_json, ask, table
 from drivers.openplatform.dictionary import (
     HEARTBEAT_LOST,
     STUCK,
@@ -25,7 +25,6 @@ from drivers.openplatform.dictionary import (
 )
 
 PREPARING_S = 600.0
-WIDTH = 100
 LAST_FAULTS = 10
 MOST_WAYS = 20
 _DAY = timedelta(hours=24)

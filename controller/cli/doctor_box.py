@@ -63,7 +63,7 @@ def clock(state: int, now: datetime, has_rtc: bool) -> Finding:
     if now < EARLIEST:
         return Finding("clock", FAIL, f"{told} cannot be", "set it, or connect a time service: timedatectl")
     if state == TIME_ERROR:
-        todo = "enable a time service: timedatectl set-ntp true; without one plans and bills are wrong"
+        todo = "install a time service (systemd-timesyncd or chrony) or let it out; without one plans and bills are wrong"
         return Finding("clock", WARN, f"{told}, nothing keeps it right", todo)
     if not has_rtc:
         todo = "fit a battery-backed clock, or accept that plans rest after a power cut until the network is there"

@@ -119,14 +119,14 @@ def init(options: argparse.Namespace) -> int:
 
 
 def _told(talk: Talk, path: Path) -> Draft:
-    talk.say("A first configuration. Enter takes what stands in brackets; Ctrl-C ends and writes nothing.\n")
+    talk.say("A first configuration. Enter takes what is in brackets; Ctrl-C writes nothing.\n")
     draft = Draft(
         name=talk.ask("Name of the site", text, "Depot"),
         timezone=talk.ask("Time zone", zone_name, guessed_zone()),
         voltage=f"{talk.ask('Voltage to neutral', _in('V', voltage_mv), '230 V') / 1000:g} V",
         circuits=(),
         here=talk.yes(
-            "Keep books and control socket beside the file (no: /var/lib/depot and /run/depot)",
+            "Books and socket beside the file (no: in /var/lib and /run)",
             path.absolute().parts[1:2] != ("etc",),
         ),
     )
@@ -389,15 +389,15 @@ def _undisturbed() -> Iterator[None]:
 def _next_steps(talk: Talk, draft: Draft, path: Path) -> None:
     sock = f" --socket {path.parent / 'control.sock'}" if draft.here else ""
     talk.say("\nNext:")
-    talk.say(f"  depot run {path} --ui          run it (as a service: systemd/README.md)")
+    if draft.here:
+        talk.say(f"  depot run {path} --ui          run it (as a service: systemd/README.md)")
+    else:
+        talk.say("  systemctl enable --now depot          run it (after a change: systemctl restart depot)")
     for station in draft.stations[:1]:
         talk.say(
             f"  depot onboard {station.id}{sock}    what to type into the charger, and why it does not connect"
         )
         talk.say(f"  depot qualify {station.id}{sock}    prove, with a vehicle, what it does when left alone")
-    for station in draft.stations if not draft.here else ():
-        file = path.parent.absolute() / draft.secrets_in / station.secret
-        talk.say(f"  systemctl edit depot: LoadCredential={station.secret}:{file}")
     if draft.stations:
         talk.say("  each charger has a password file of its own that only you may read")
     else:

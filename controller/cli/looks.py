@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
+from textwrap import fill
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from controller.cli.sbom import document
 from controller.core.units import parse_duration_s
 from ui.client import CallRefused, Client
 
+WIDTH = 80
 DEFAULT_SOCKET = "/run/depot/control.sock"
 
 
@@ -46,7 +48,7 @@ def status(options: argparse.Namespace) -> int:
         f"{site['name']}  {_local(document['time'], site.get('timezone'))}  {site['state']}  {site.get('text', '')}".rstrip()
     )
     table(
-        ("CIRCUIT", "LIMIT A", "MEASURED A", "BACKGROUND A", "COMMITTED A", "METER", "AGE", "QUALITY"),
+        ("CIRCUIT", "LIMIT A", "MEASURED", "BACKGROUND", "COMMITTED", "METER", "AGE", "QUALITY"),
         (
             (c["id"], _amps(c["limit_a"]), _amps(c["measured_a"]), _amps(c["background_a"]), _amps(c["committed_a"]),
              c["meter"], _age(c["meter_age_s"]), c["quality"])
@@ -54,7 +56,7 @@ def status(options: argparse.Namespace) -> int:
         ),
     )  # fmt: skip
     table(
-        ("EVSE", "STATE", "LIMIT", "GRANT", "CMD", "ACC", "MEASURED A", "COMMIT", "kW", "kWh", "BOUND BY"),
+        ("EVSE", "STATE", "LIMIT", "GRANT", "CMD", "ACC", "DRAWN", "COMMIT", "kW", "kWh", "BOUND BY"),
         (_evse_row(evse) for evse in document["evses"]),
     )
     if options.evse is not None:
@@ -65,9 +67,9 @@ def status(options: argparse.Namespace) -> int:
             sure = f"{guess['confidence_pct']} %"
             print(f"{evse['id']} looks like {guess['vehicle']} ({guess['why']}; {sure} sure)")
     for alarm in document["alarms"]:
-        print(
-            f"alarm {alarm['priority']}  {alarm['source']}  {alarm['text']}  since {_local(alarm['since'], site.get('timezone'))}"
-        )
+        since = _local(alarm["since"], site.get("timezone"))
+        text = f"alarm {alarm['priority']}  {since}  {alarm['source']}  {alarm['text']}"
+        print(fill(text, WIDTH, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False))
     return 0
 
 
@@ -137,7 +139,11 @@ def _number(value: float | None) -> str | None:
 
 
 def _amps(values: Sequence[float | None] | None) -> str | None:
-    return None if values is None else "/".join("?" if v is None else f"{v:.0f}" for v in values)
+    """Of each phase; one figure where all are alike."""
+    if values is None:
+        return None
+    each = ["?" if v is None else f"{v:.0f}" for v in values]
+    return each[0] if len(set(each)) == 1 else "/".join(each)
 
 
 def _age(seconds: float | None) -> str | None:

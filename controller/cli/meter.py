@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
-from controller.cli.looks import _print_json, table
+from controller.cli.looks import WIDTH, _print_json, table
 from controller.config.meter_address import MeterAddress, meter_address
 from controller.config.values import Wrong, quoted
 from drivers.errors import Misconfigured, WrongUse
@@ -24,7 +24,6 @@ from drivers.modbus.probe import Asked, Found
 from drivers.modbus.probe import probe as ask_all
 from drivers.modbus.registers import MeterMap
 
-WIDTH = 100
 _ORDER = (
     "voltage",
     "current",

@@ -23,11 +23,10 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.cli.diagnoses import diagnosis
-from controller.cli.looks import _local, _print_json, ask, socket_path
+from controller.cli.looks import WIDTH, _local, _print_json, ask, socket_path
 from controller.core.snapshot import AlarmView, Snapshot
 from ui.client import CallRefused, Client, Disconnected
 
-WIDTH = 100
 SUBPROTOCOLS = {"1.6": "ocpp1.6", "2.0.1": "ocpp2.0.1", "2.1": "ocpp2.1"}
 PROFILES = {
     0: "0 (no password is asked of it)",

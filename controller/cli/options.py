@@ -20,11 +20,23 @@ def lazy(module: str, function: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+class _Help(argparse.HelpFormatter):
+    """An example of two lines is still one command when it is copied into a shell."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = super()._fill_text(text, width, indent)
+        return filled.replace("\n", " \\\n  ") if text.startswith("Example: ") else filled
+
+
 def command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
 ) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"Example: {example}"
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"Example: {example}",
+        formatter_class=_Help,
     )
     made.set_defaults(run=run, parser=made)
     return made

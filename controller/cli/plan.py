@@ -13,11 +13,9 @@ import sys
 from dataclasses import asdict
 from zoneinfo import ZoneInfo
 
-from controller.cli.looks import ask
+from controller.cli.looks import WIDTH, ask
 from ui import night
 from ui.format import Glyphs, clean, glyphs_for
-
-WIDTH = 80
 
 
 def plan(options: argparse.Namespace) -> int:

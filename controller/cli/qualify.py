@@ -15,11 +15,10 @@ from textwrap import fill
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from controller.cli.looks import _local, _print_json, ask, socket_path, table
+from controller.cli.looks import WIDTH, _local, _print_json, ask, socket_path, table
 from ui.client import CallRefused, Client, NotReachable
 
 BAR = 24
-WIDTH = 100
 STOPPED = 1
 
 Json = dict[str, Any]

@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
+from controller.cli.looks import WIDTH
 from controller.config.readings import written
 from controller.core.readings import Readings
 from drivers.openplatform.gaps import Assumption, assumptions
-
-WIDTH = 100
 
 
 def describe(readings: Readings) -> str:

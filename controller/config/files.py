@@ -15,6 +15,7 @@ from controller.config.values import Wrong, quoted, text
 
 SECRET_MAX_BYTES = 4096  # a key, not a document
 PEM_MAX_BYTES = 100_000  # a certificate with its whole chain
+FOLDER_PREFIX = "depot_"  # our unit loads a whole folder of credentials under this name
 
 _MAKE_PRIVATE = "create it with mode 600"
 
@@ -92,9 +93,11 @@ def _place_of(base: Path, name: str) -> tuple[Path, bool]:
     """Where a secret lies, and whether its own mode must keep others out: a credential is guarded by the directory
     systemd made, and under an access list the file's own mode says nothing."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    credential = Path(credentials) / Path(name).name if credentials else None
-    if credential is not None and credential.is_file():
-        return credential, False
+    if credentials:
+        for prefix in ("", FOLDER_PREFIX):
+            credential = Path(credentials) / (prefix + Path(name).name)
+            if credential.is_file():
+                return credential, False
     return base / name, True
 
 

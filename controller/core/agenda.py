@@ -7,12 +7,12 @@ Must not plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from controller.core.habits import Habit, HabitDay
+from controller.core.habits import Draw, Habit, HabitDay
 from controller.core.model import Departure, EvseId, Moment, Site, VehicleId
 from controller.core.planning import Expected
 from controller.core.roster import LATE, RosterEntry, Turns, departure_of, laid_out
@@ -46,6 +46,7 @@ class Agenda:
     entries: tuple[RosterEntry, ...] = ()
     habits: Mapping[str, Habit] = field(default_factory=dict)
     errors_s: tuple[float, ...] = ()
+    draws: Mapping[str, Draw] = field(default_factory=dict)
     shown: Mapping[str, Told] = field(default_factory=dict)  # as of the last refresh, by vehicle or EVSE
     _turns: Turns = field(default_factory=dict)
     _laid_s: float | None = None
@@ -55,9 +56,11 @@ class Agenda:
         self.entries = entries
         self._lay_out(now)
 
-    def set_habits(self, habits: Sequence[Habit], errors_s: tuple[float, ...]) -> None:
+    def set_habits(
+        self, habits: Sequence[Habit], errors_s: tuple[float, ...], draws: Iterable[Draw] = ()
+    ) -> None:
         self.habits = {habit.key: habit for habit in habits}
-        self.errors_s = errors_s
+        self.errors_s, self.draws = errors_s, {draw.key: draw for draw in draws}
         self.changed()
 
     def changed(self) -> None:
@@ -115,14 +118,6 @@ class Agenda:
         known = self.site.vehicles.get(VehicleId(turns[0].vehicle))
         has_token = known is not None and bool(known.tokens)
         return None if has_token and evse.link.names_tokens else session
-
-    def usual_phases(self, session: Session) -> tuple[int, ...] | None:
-        """Of a vehicle that always drew on fewer than its EVSE has: to plan with, never to count on."""
-        habit = self.habits.get(session.vehicle or session.token or "")
-        wired = self.site.evses[session.evse].phases
-        if habit is None or not habit.phases or habit.phases >= len(wired):
-            return None
-        return wired[: habit.phases]
 
     def _usual(self, session: Session, zone: ZoneInfo, now: datetime) -> Told | None:
         habit = self.habits.get(session.vehicle or session.token or "")

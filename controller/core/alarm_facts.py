@@ -197,7 +197,7 @@ _METERS = (
         HOUR_S,
         (
             "Is the box on the network? Names and the firewall: UDP port 123.",
-            "timedatectl timesync-status shows the server and why it does not answer.",
+            "timedatectl timesync-status (with chrony: chronyc sources) shows the server and why it does not answer.",
             "It ends by itself once a time service answers, or five minutes after somebody has set the clock.",
         ),
         (2,),

@@ -19,6 +19,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from controller.core.grid import Grid
 from controller.core.model import EvseId
@@ -26,8 +27,7 @@ from controller.core.model import EvseId
 NO_NAMES: Mapping[int, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What one EVSE may ask for now.
 
     cap_ma 0 = wants nothing (its floor still counts). `running`: it holds a grant already, so it is admitted before

@@ -110,6 +110,7 @@ class EvseBelief:
     wished: bool = False
     may_feed_until_s: float = float("-inf")  # an ordered discharge ends by then at the latest
     offers_discharge: bool = False  # over the channel that leads
+    told: bool = False  # it has said what state it is in, since our start
 
     def fresh(self, now_s: float) -> EvseSample | None:
         sample = self.sample
@@ -187,6 +188,7 @@ class Belief:
             evse.station: StationBelief(evse.station, family_of(evse.link.channel))
             for evse in site.evses.values()
         }
+        self._station_of = {evse.id: self.stations[evse.station] for evse in site.evses.values()}
         self.meters: dict[MeterId, MeterBelief] = {meter: MeterBelief() for meter in site.meters}
         self.channels: dict[str, ChannelChanged] = {}
         self.books: dict[str, str] = {}  # trouble with our own files, by source
@@ -209,10 +211,10 @@ class Belief:
 
     def connected(self, evse: EvseId) -> bool:
         """Whether the channel that leads the EVSE is up."""
-        return self.stations[self._site.evses[evse].station].connected
+        return self._station_of[evse].connected
 
     def reached_over(self, evse: EvseId, channel: str) -> bool:
-        return self.stations[self._site.evses[evse].station].reached_over(channel)
+        return self._station_of[evse].reached_over(channel)
 
     def state(self, evse: EvseId) -> EvseState:
         """As the leading channel says; only that power flows back is taken from its companion too."""
@@ -313,7 +315,7 @@ class Belief:
             evse.wished = evse.wished or evse.evse.autostart
         if fact.fault is not None and fact.fault != evse.fault:
             self._note_fault(evse.evse.station, fact.fault, now_s)
-        evse.state, evse.fault = fact.state, fact.fault
+        evse.state, evse.fault, evse.told = fact.state, fact.fault, True
 
     def status_beside(self, fact: StatusChanged, now_s: float) -> None:
         """The companion's state makes no session; a fault it shows is one of the station's."""

@@ -12,7 +12,7 @@ from controller.core.model import EvseId, Moment
 from controller.core.session import Session
 from controller.core.state import State
 
-Coming = ev.RosterSet | ev.HabitsLearned | ev.SocTold | ev.SocRestored
+Coming = ev.RosterSet | ev.HabitsLearned | ev.SocTold | ev.SocRestored | ev.DrawTold
 
 
 def announced(state: State, event: Coming, now: Moment) -> Applied:
@@ -22,10 +22,13 @@ def announced(state: State, event: Coming, now: Moment) -> Applied:
             audited = Audited(now.utc, event.by, "roster-set", state.site.name, event.note)
             return Applied((RosterSaved(event.entries), audited), urgent=True)
         case ev.HabitsLearned():
-            state.agenda.set_habits(event.habits, event.errors_s)
+            state.agenda.set_habits(event.habits, event.errors_s, event.draws)
             return NOTHING
         case ev.SocTold() | ev.SocRestored():
             return charge_told.told(state, event, now)
+        case ev.DrawTold():
+            recognition.told(state, event)
+            return NOTHING
         case _:
             assert_never(event)
 

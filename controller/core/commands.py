@@ -191,6 +191,13 @@ class CeilingSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesOutlast:
+    """Our clock was set back: until then (in the new time) a station may follow a lease for longer than it was given."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FallbackSaved:
     evse: EvseId
     limit_ma: int | None  # None: refused, counts at hardware maximum
@@ -357,12 +364,14 @@ class SocSaved:
 
 @dataclass(frozen=True, slots=True)
 class StaySaved:
-    """What a finished session showed beside its energy. None: not seen. announced: the departure somebody had told."""
+    """What a finished session showed beside its energy. None: not seen. announced: the departure somebody had told.
+    own_ma: the most it drew while it might have drawn clearly more: all that the vehicle takes."""
 
     session: str
     phases: int | None
     most_ma: int | None
     announced: datetime | None
+    own_ma: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +395,7 @@ class HushLifted:
 Entry = (
     SessionSaved
     | CeilingSaved
+    | LeasesOutlast
     | FallbackSaved
     | ScheduleSaved
     | ScheduleRemoved

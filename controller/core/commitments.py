@@ -76,7 +76,7 @@ class Account:
     def floor_ma(self) -> int:
         """What it does alone. While it answers us a fallback that it has only promised counts too: what it makes of it
         then is measured."""
-        doubtful = self.evse.link.needs_proof and self.alone and not self.proven
+        doubtful = self.alone and not self.proven and self.evse.link.needs_proof
         return self.evse.max_ma if doubtful else self.heard_floor_ma()
 
     def heard_floor_ma(self) -> int:
@@ -157,8 +157,15 @@ class Account:
             if until_s > now_s
         ]
 
+    def is_outlasted(self, now_s: float) -> bool:
+        """Whether something counts for longer than any lease, because our clock was set back: only an answer ends it."""
+        until_s = now_s + self.evse.link.lease_s + self.evse.link.lease_slack_s
+        return any(hold.firm and hold.until_s > until_s for hold in self.holds)
+
     def one_phase(self, now_s: float) -> bool:
         """Whether all that may be drawn above the floor surely flows on the first conductor."""
+        if not (self.accepted_phases or self.sent or self.holds):
+            return False
         floor_ma = self.floor_ma()
         above = [phases for current_ma, phases in self.live(now_s) if current_ma > floor_ma]
         return bool(above) and None not in above and self.overdrawn_ma(now_s) <= floor_ma
@@ -280,11 +287,12 @@ class Commitments:
         """After a restart: the station has had this fallback all along, so nothing has to settle."""
         self.accounts[evse].fallback_ma = limit_ma
 
-    def restored(self, evse: EvseId, ceiling_ma: int, now_s: float) -> None:
-        """After a restart: some lease up to this ceiling may still be running."""
+    def restored(self, evse: EvseId, ceiling_ma: int, longer_s: float, now_s: float) -> None:
+        """After a restart: some lease up to this ceiling may still be running, and for so much longer than it was given."""
         account = self.accounts[evse]
         link = account.evse.link
-        account.holds.append(Hold(ceiling_ma, now_s + link.lease_s + link.lease_slack_s, firm=True))
+        until_s = now_s + link.lease_s + link.lease_slack_s + longer_s
+        account.holds.append(Hold(ceiling_ma, until_s, firm=True))
 
     def rebooted(self, evse: EvseId, now_s: float) -> None:
         """Leases may be gone or not; what was accepted is no longer known, but stays possible."""

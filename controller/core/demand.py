@@ -10,10 +10,11 @@ from controller.core.commitments import Account
 from controller.core.model import EvseState, Ordered, Site, Wish
 from controller.core.session import REFUSED, Session
 from controller.core.tempo import Pace
-from controller.core.watts import limit_ma
+from controller.core.watts import vehicle_ma
 
 NO_WISH = Wish()
 BY_OPERATOR = "operator limit"
+NOT_ACCEPTED = "token not accepted"
 _FIRST = itemgetter(0)
 
 
@@ -55,7 +56,7 @@ class Desk:
         if self.stop:
             return "operator"
         if REFUSED in session.marks:
-            return "token not accepted"
+            return NOT_ACCEPTED
         if self.stop_energy_wh is not None and session.energy_wh >= self.stop_energy_wh:
             return "energy reached"
         if self.stop_soc is not None and session.soc is not None and session.soc >= self.stop_soc:
@@ -69,7 +70,7 @@ def demand_of(
     site: Site,
     account: Account,
     session: Session | None,
-    state: EvseState,
+    state: EvseState | None,
     desk: Desk,
     wish: Wish,
     granted_ma: int,
@@ -77,8 +78,10 @@ def demand_of(
     flex: tuple[int, str] | None,
     now_s: float,
     pace: Pace,
+    phases: int | None = None,
 ) -> Demand:
-    """The demand of an EVSE within reach. Without a session it asks for nothing, but its floor counts."""
+    """The demand of an EVSE within reach. Without a session it asks for nothing, but its floor counts. phases: on which its
+    vehicle was seen to draw. state: as the station has told it; until then nothing is known against a vehicle that charges."""
     evse = account.evse
     caps: list[tuple[int, str]] = [(evse.max_ma, "station maximum")]
     if session is None:
@@ -87,7 +90,7 @@ def demand_of(
         if session.vehicle is not None:
             power_w = site.vehicles[session.vehicle].max_power_w
             if power_w is not None:
-                most = limit_ma(evse, power_w, site.voltage_mv)
+                most = vehicle_ma(evse, power_w, site.voltage_mv, phases)
                 caps.append((most, f"vehicle {session.vehicle} maximum"))
         if wish.cap_ma is not None and not desk.manual:
             caps.append((wish.cap_ma, wish.why or "plan"))
@@ -101,6 +104,8 @@ def demand_of(
         caps.append((0, "paused by operator"))
     if state in (EvseState.FAULTED, EvseState.UNAVAILABLE):
         caps.append((0, f"station {state.value}"))
+    if session is not None and REFUSED in session.marks:
+        caps.append((0, NOT_ACCEPTED))
     cap_ma, why = min(caps, key=_FIRST)
     return Demand(
         evse=evse.id,

@@ -24,12 +24,13 @@ from controller.core.foresight import advised, other_loads
 from controller.core.lending import lenders, priorities
 from controller.core.model import Departure, EvseId, Moment, Schedule, Site, StationId
 from controller.core.observing import connected, diagnosed, fell_back, observed
-from controller.core.outlive import restore, unsaved
+from controller.core.outlive import restore, restore_ceiling, unsaved
 from controller.core.peak import RAISE_PCT
 from controller.core.planning import PlanRequest, Present
 from controller.core.preview import Consequence, Previewed, preview, preview_departure
 from controller.core.proof import Proof
 from controller.core.readiness import apply_upgrade, refused_while_held
+from controller.core.recognition import drawn_ma, fewer_phases
 from controller.core.session import Session
 from controller.core.setting import planned, proved
 from controller.core.standby_kept import Standbys
@@ -38,9 +39,6 @@ from controller.core.tariff import Tariff
 from controller.core.tokens import TokenBook
 from controller.core.transacting import keep_tokens, transacted
 from controller.core.wishes import apply_flex, apply_wish
-
-HELD_MOST_S = 600.0  # a proof that was forgotten ends by itself
-URGENT_RISE_MA = 2000  # a meter that rose by this since its last reading is worth a step at once
 
 
 class Depot:
@@ -143,8 +141,7 @@ class Depot:
             case ev.FallbackRestored():
                 self._state.commitments.known(event.evse, event.limit_ma)
             case ev.CeilingRestored():
-                self._state.commitments.restored(event.evse, event.limit_ma, now.mono_s)
-                self._state.memory[event.evse].ceiling_ma = event.limit_ma
+                restore_ceiling(self._state, event, now)
             case ev.DischargeOffered():
                 self._state.belief.evses[event.evse].offers_discharge = True
             case ev.OrderedRestored() | ev.FlexRestored() | ev.ClosedRestored() | ev.OrphanRestored():
@@ -159,7 +156,7 @@ class Depot:
             case ev.PeakRestored():
                 if self._state.peak is not None:
                     self._state.peak.restore(event)
-            case ev.RosterSet() | ev.HabitsLearned() | ev.SocTold() | ev.SocRestored():
+            case ev.RosterSet() | ev.HabitsLearned() | ev.SocTold() | ev.SocRestored() | ev.DrawTold():
                 return announced(self._state, event, now)
             case ev.SessionRestored():
                 self._state.sessions.restore(event, now)
@@ -185,9 +182,9 @@ class Depot:
                 s.started,
                 s.energy_wh,
                 s.soc,
-                drawn_ma=state.appetites.most_ma(s),
+                drawn_ma=drawn_ma(state, s),
                 granted_ma=state.memory[evse].grant_ma,
-                phases=state.usage.phases(evse, now.mono_s) or state.agenda.usual_phases(s),
+                phases=state.usage.phases(evse, now.mono_s) or fewer_phases(state, s),
                 wakes=state.tempo.paces[evse].wakes,
             )
             for evse, s in state.sessions.running.items()

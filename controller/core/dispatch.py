@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from controller.core.commitments import Account, Commitments
 from controller.core.grid import Grid
@@ -19,8 +20,7 @@ RETRY_MAX_S = 60.0
 ALL: Mapping[EvseId, tuple[int, ...]] = {}  # every EVSE loads all it is wired to
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where one EVSE should go. `may_rise` is False while its circuits are not seen clearly. phases: 1 = on its first
     conductor alone, None = as wired; `uses`: the resources that this loads, where they are fewer."""
 
@@ -150,10 +150,10 @@ def _phases(account: Account, now_s: float) -> int | None:
 
 def _stay(account: Account, heading: int | None, now_s: float) -> int | None:
     """What to send where nothing may rise: the limit it has, when that runs out; else, to a station that must not be
-    relied on before it has answered, what it does alone. None: nothing."""
+    relied on before it has answered, or of which a lease is counted for hours, what it does alone. None: nothing."""
     if heading is None:
-        doubtful = account.floor_ma() > account.heard_floor_ma() and not account.sent
-        return account.heard_floor_ma() if doubtful else None
+        doubtful = account.floor_ma() > account.heard_floor_ma() or account.is_outlasted(now_s)
+        return account.heard_floor_ma() if doubtful and not account.sent else None
     return heading if _half_gone(account, now_s) else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.core.habits import Habit
+from controller.core.habits import Draw, Habit
 from controller.core.model import (
     CircuitId,
     Departure,
@@ -536,10 +536,12 @@ class FallbackRestored:
 
 @dataclass(frozen=True, slots=True)
 class CeilingRestored:
-    """Before the last stop this EVSE may have been allowed up to `limit_ma`; a lease may still be running."""
+    """Before the last stop this EVSE may have been allowed up to `limit_ma`; a lease may still be running. outlasts: our
+    clock was set back, so until then it may run for longer than it was given."""
 
     evse: EvseId
     limit_ma: int
+    outlasts: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,6 +559,7 @@ class SessionRestored:
     cost_micro: int | None = None
     currency: str | None = None
     counted: datetime | None = None
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -658,10 +661,12 @@ class RosterSet:
 
 @dataclass(frozen=True, slots=True)
 class HabitsLearned:
-    """What the finished sessions in the ledger show. errors_s: by how much departures differed from what was announced."""
+    """What the finished sessions in the ledger show. errors_s: by how much departures differed from what was announced.
+    draws: how vehicles were seen to draw of late."""
 
     habits: tuple[Habit, ...]
     errors_s: tuple[float, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -671,6 +676,16 @@ class SocTold:
     by: str
     evse: EvseId
     soc: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawTold:
+    """What a vehicle says of itself when it is plugged in: on how many phases it can charge, and at most with how much."""
+
+    evse: EvseId
+    channel: str
+    phases: int | None
+    most_ma: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -813,6 +828,7 @@ Event = (
     | RosterSet
     | HabitsLearned
     | SocTold
+    | DrawTold
     | SocRestored
     | AlarmAcked
     | AlarmShelved

@@ -14,6 +14,7 @@ from controller.core.events import PlanReady, TariffRead
 from controller.core.model import CircuitId, Departure, EvseId, Moment, PerPhase, Plan, Remedy, VehicleId
 from controller.core.state import State
 from controller.core.supervisor import Condition
+from controller.core.watts import overcount_ma
 
 SHORT_WH, SHORT_PCT = 500, 2  # who will lack less than this is ready
 SHORT_DELAY_S = 60.0  # a plan that is made while a vehicle is being plugged in may err
@@ -35,12 +36,31 @@ def advised(state: State, event: PlanReady | TariffRead, now: Moment) -> None:
 
 
 def other_loads(state: State) -> dict[CircuitId, PerPhase[int]]:
-    """What flows through the metered circuits that is not ours, as far as it is known."""
-    found = {}
+    """What flows through the metered circuits that is not ours, as far as it is known, in the middle: a DC output counts as at
+    the nominal voltage, and what a battery of ours takes or gives is no load that lasts."""
+    found: dict[CircuitId, PerPhase[int]] = {}
     for circuit, track in state.belief.backgrounds.items():
         first, second, third = track.estimate_ma()
         if first is not None and second is not None and third is not None:
             found[circuit] = PerPhase(first, second, third)
+    for evse in state.site.evses.values():
+        sample = state.belief.evses[evse.id].sample
+        if evse.dc is None or sample is None or sample.power_w is None:
+            continue
+        over_ma = overcount_ma(evse.dc, sample.power_w, state.site.voltage_mv)
+        for node in state.site.path(evse.circuit):
+            if (flows := found.get(node.id)) is not None:
+                found[node.id] = PerPhase(*(ma + over_ma for ma in flows))
+    for battery in state.site.batteries:
+        reading = state.belief.meters[battery.meter].reading
+        if reading is None or reading.power_w is None:
+            continue
+        each_ma = reading.power_w * 1_000_000 // (state.site.voltage_mv * len(battery.phases))
+        for node in state.site.path(battery.circuit):
+            if (flows := found.get(node.id)) is not None:
+                found[node.id] = PerPhase(
+                    *(ma - each_ma if phase in battery.phases else ma for phase, ma in enumerate(flows))
+                )
     return found
 
 

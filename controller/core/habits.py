@@ -23,12 +23,13 @@ SHORTEST = timedelta(minutes=10)
 NEAR_MIN = 45  # a departure this near to the usual one is a usual one
 EARLY, MUCH = 0.25, 0.75  # leave early rather than late, take much rather than little
 DAY_MIN = 24 * 60
+SAME_MA = 1500
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
     """One finished session. key: the vehicle, or the id token where no vehicle is known. left - announced is the error
-    of what was announced."""
+    of what was announced. own_ma: the most it drew while it might have drawn clearly more."""
 
     key: str
     evse: EvseId
@@ -38,6 +39,17 @@ class Stay:
     phases: int | None = None
     most_ma: int | None = None
     announced: datetime | None = None
+    own_ma: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How a vehicle was seen to draw: on how many phases, and at most with how much. One stay is enough: that is physics,
+    no habit. None: not seen."""
+
+    key: str
+    phases: int | None
+    most_ma: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,22 @@ def learned(stays: Iterable[Stay], timezone: str, now: datetime) -> tuple[Habit,
     return tuple(
         _habit(key, by_key[key], zone, now) for key in sorted(by_key) if len(by_key[key]) >= LEAST_STAYS
     )
+
+
+def draws(stays: Iterable[Stay]) -> tuple[Draw, ...]:
+    """By the newest stays of each vehicle; of several, the most."""
+    newest: dict[str, list[Stay]] = {}
+    for stay in sorted(stays, key=lambda stay: stay.arrived, reverse=True):
+        if stay.phases is not None or stay.most_ma is not None:
+            newest.setdefault(stay.key, []).append(stay)
+    return tuple(_draw(key, newest[key][:LEAST_STAYS]) for key in sorted(newest))
+
+
+def _draw(key: str, stays: list[Stay]) -> Draw:
+    phases = max((stay.phases for stay in stays if stay.phases is not None), default=None)
+    most_ma = max((stay.most_ma for stay in stays if stay.most_ma is not None), default=0)
+    own_ma = max((stay.own_ma for stay in stays if stay.own_ma is not None), default=0)
+    return Draw(key, phases, own_ma if own_ma and own_ma > most_ma - SAME_MA else None)
 
 
 def errors_s(stays: Iterable[Stay], most_s: float = 6 * 3600.0) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from controller.core.applied import NOTHING, URGENT, Applied
 from controller.core.belief import SAMPLE_FRESH_S
 from controller.core.commands import Audited, Entry, FallbackSaved, StationSaved
 from controller.core.model import EvseState, Moment, StationId
+from controller.core.outlive import outlasting
 from controller.core.state import State
 
 URGENT_RISE_MA = 2000  # a meter that rose by this since its last reading is worth a step at once
@@ -108,6 +109,7 @@ def connected(
 def _clock_set(state: State, event: ev.ClockJudged, now: Moment) -> Iterator[Entry]:
     if event.set_s:
         state.commitments.clock_set(event.set_s, now.mono_s)
+        yield from outlasting(state, event.set_s, now)
         yield Audited(now.utc, "depot", "clock-set", "clock", f"{event.set_s:+.0f} s")
     if not event.doubt:
         yield from state.sessions.clock_believed(event.set_s, now)

@@ -46,7 +46,9 @@ class Order:
     by: str
     text: str
     since_s: float
-    limit_ma: int | None = None
+    limit_ma: int | None = (
+        None  # of a start: only where a session runs already, else it goes along with the start
+    )
     command: str | None = None
     accepted_s: float | None = None
     stages: list[tuple[str, datetime]] = field(default_factory=list)
@@ -75,7 +77,7 @@ def _is_applied(order: Order, seen: Evidence) -> bool:
     quiet = seen.current_ma is not None and seen.current_ma <= IDLE_MA
     match order.kind:
         case "start":
-            return seen.session
+            return seen.session and _is_within(order, seen)
         case "stop":
             return not seen.session and not seen.feeding_back
         case "pause":
@@ -87,8 +89,12 @@ def _is_applied(order: Order, seen: Evidence) -> bool:
         case "flex":
             return seen.within_flex is True
         case _:
-            limit = order.limit_ma
-            return limit is None or (seen.current_ma is not None and seen.current_ma <= limit + IDLE_MA)
+            return _is_within(order, seen)
+
+
+def _is_within(order: Order, seen: Evidence) -> bool:
+    limit = order.limit_ma
+    return limit is None or (seen.current_ma is not None and seen.current_ma <= limit + IDLE_MA)
 
 
 def _is_measured(order: Order, seen: Evidence) -> bool:
@@ -127,7 +133,9 @@ class Orders:
     def issued(self, evse: EvseId, command: str, kinds: tuple[str, ...]) -> None:
         """A command for this EVSE is on its way out; an order of one of these kinds waits for it."""
         for order in self._orders.values():
-            if order.evse == evse and order.outcome is None and order.kind in kinds and not order.accepted_s:
+            limits = order.kind == "start" and order.limit_ma is not None and "limit" in kinds
+            waits = order.outcome is None and not order.accepted_s and (order.kind in kinds or limits)
+            if order.evse == evse and waits:
                 order.command = command
 
     def sent(self, command: str, now: Moment) -> None:

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controller.core.commands import Entry, FlexSaved, OrderedSaved
-from controller.core.events import ClosedRestored, FlexRestored, OrderedRestored, OrphanRestored
+from controller.core.commands import Entry, FlexSaved, LeasesOutlast, OrderedSaved
+from controller.core.events import (
+    CeilingRestored,
+    ClosedRestored,
+    FlexRestored,
+    OrderedRestored,
+    OrphanRestored,
+)
 from controller.core.flex import LONGEST_S, Action
 from controller.core.model import FlexAction, Moment, Ordered
 from controller.core.state import State
@@ -44,6 +50,26 @@ def unsaved(state: State, now: Moment) -> list[Entry]:
             )
         )
     return entries
+
+
+def outlasting(state: State, set_s: float, now: Moment) -> list[Entry]:
+    """Our clock was set, to what `now` shows: back, leases run for as much longer; forward, no station need have heard."""
+    left_s = max(0.0, -set_s)
+    if state.leases_outlast is not None:
+        left_s += max(0.0, (state.leases_outlast - now.utc).total_seconds() + set_s)
+    if not left_s:
+        return []
+    state.leases_outlast = now.utc + timedelta(seconds=left_s)
+    return [LeasesOutlast(state.leases_outlast)]
+
+
+def restore_ceiling(state: State, event: CeilingRestored, now: Moment) -> None:
+    longer_s = 0.0
+    if event.outlasts is not None:
+        state.leases_outlast = event.outlasts
+        longer_s = max(0.0, (event.outlasts - now.utc).total_seconds())
+    state.commitments.restored(event.evse, event.limit_ma, longer_s, now.mono_s)
+    state.memory[event.evse].ceiling_ma = event.limit_ma
 
 
 Restored = OrderedRestored | FlexRestored | ClosedRestored | OrphanRestored

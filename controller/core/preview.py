@@ -8,7 +8,7 @@ Energy until departure: what the plan holds ready, else the current as it is now
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -134,10 +134,10 @@ def _twin(state: State, demand: Demand, order: Previewed) -> Demand:
     )  # set after all others: surplus, turns, what the vehicle takes
     match order:
         case StopWished():
-            return replace(demand, cap_ma=0, cap_why="no session", caps=((0, "no session"),), held=False)
+            return demand._replace(cap_ma=0, cap_why="no session", caps=((0, "no session"),), held=False)
         case PauseWished():
             why = "paused by operator"
-            return replace(demand, cap_ma=0, cap_why=why, caps=((0, why),), held=False)
+            return demand._replace(cap_ma=0, cap_why=why, caps=((0, why),), held=False)
         case LimitWished():
             return _capped(demand, (*demand.caps, *beside), order.limit_ma, replaced=True)
         case StartWished() | ResumeWished():
@@ -157,7 +157,7 @@ def _capped(
     if replaced and limit_ma is not None:
         kept.append((limit_ma, BY_OPERATOR))
     cap_ma, why = min(kept, key=lambda cap: cap[0])
-    return replace(demand, cap_ma=cap_ma, cap_why=why, caps=tuple(kept))
+    return demand._replace(cap_ma=cap_ma, cap_why=why, caps=tuple(kept))
 
 
 def _others(proof: Proof, evse: EvseId, before: Outcome, after: Outcome) -> tuple[tuple[CircuitId, int], ...]:

@@ -21,6 +21,7 @@ WEEKDAYS_NEEDED = 2  # weeks before the weekday is believed; until then any day 
 DAYS_KEPT = 5
 ERRORS_KEPT = 7 * 96
 WEEKEND = (5, 6)
+FADES = timedelta(hours=2)  # what now differs by from habit is halved in one
 
 
 def quarter_start(at: datetime) -> datetime:
@@ -62,19 +63,36 @@ class Profile:
         """None until a forecast has met its truth for a day."""
         return round(fmean(self._errors_w)) if len(self._errors_w) >= 96 else None
 
-    def forecast(self, now: datetime, until: datetime, margin_w: int = 0) -> tuple[Step, ...]:
-        """Quarter by quarter, `margin_w` added; nothing at all where a part is unknown: half a day would pass for none."""
-        steps = tuple(self._steps(now, until, margin_w))
+    def forecast(
+        self, now: datetime, until: datetime, margin_w: int = 0, now_w: int | None = None
+    ) -> tuple[Step, ...]:
+        """Quarter by quarter, `margin_w` added; nothing at all where a part is unknown: half a day would pass for none. A first
+        weekend is taken to be like the working days before it: nearer than that what flows now would last. `now_w`: as
+        measured now; by how much it differs from what is expected now fades within `FADES`."""
+        steps = tuple(self._steps(now, until, margin_w, now_w))
         return (
             () if any(step is None for step in steps) else tuple(step for step in steps if step is not None)
         )
 
-    def _steps(self, now: datetime, until: datetime, margin_w: int) -> Iterator[Step | None]:
-        at = quarter_start(now)
+    def _steps(
+        self, now: datetime, until: datetime, margin_w: int, now_w: int | None
+    ) -> Iterator[Step | None]:
+        at = first = quarter_start(now)
+        differs_w = 0
         while at < until:
             expected_w = self.expect(at)
-            yield None if expected_w is None else Step(at, max(0, expected_w + margin_w))
+            if expected_w is None:
+                expected_w = self._of_any_day(at)
+            if at == first and expected_w is not None and now_w is not None:
+                differs_w = now_w - expected_w
+            lasts_w = round(differs_w * max(0.0, 1 - (at - first) / FADES))
+            yield None if expected_w is None else Step(at, max(0, expected_w + margin_w + lasts_w))
             at += QUARTER
+
+    def _of_any_day(self, at: datetime) -> int | None:
+        _, quarter = self._place(at)
+        seen = [each for weekend in (False, True) for each in self._days.get((weekend, quarter), ())]
+        return round(fmean(seen)) if seen else None
 
     def _place(self, at: datetime) -> tuple[int, int]:
         local = at.astimezone(ZoneInfo(self.timezone))

@@ -12,7 +12,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from controller.core.commands import StaySaved
-from controller.core.events import EvseSample
+from controller.core.events import DrawTold, EvseSample
+from controller.core.habits import SAME_MA, Draw
 from controller.core.model import EvseId, Moment, VehicleId
 from controller.core.noted import Sketch
 from controller.core.session import Session
@@ -23,7 +24,6 @@ from controller.core.windows import clock
 
 FLOWS_MA = 1000
 CLEAR_MA = 5000  # below this a phase may only be idling
-SAME_MA = 1500
 NEAR_MIN = 30
 LOOK_EVERY_S = 300.0
 LEAST_SCORE, LEAST_PCT, STRANGER = 4, 60, 4
@@ -36,17 +36,68 @@ UNPLUGGED = (
 
 
 def sampled(state: State, event: EvseSample) -> None:
-    session = state.sessions.running.get(event.evse)
+    session, evse = state.sessions.running.get(event.evse), state.site.evses[event.evse]
     if session is None:
         return
-    sketch = state.sketches.get(event.evse)
-    if sketch is None or sketch.session != session.id:
-        sketch = state.sketches[event.evse] = Sketch(session.id)
+    sketch = _sketch(state, session)
     flowing = [current for current in event.current_ma if current is not None and current >= FLOWS_MA]
     if flowing and max(flowing) >= CLEAR_MA:
-        if state.switching.phases(event.evse) is None:  # else it shows what the EVSE was told
+        # else it shows what the EVSE was told, or has
+        shows = state.switching.phases(event.evse) is None and evse.dc is None
+        if shows and (len(flowing) < len(evse.phases) or len(flowing) == 3):
             sketch.phases = max(sketch.phases, len(flowing))
         sketch.most_ma = max(sketch.most_ma, *flowing)
+        if shows:
+            sketch.own_ma = max(sketch.own_ma, state.appetites.most_ma(session) or 0)
+
+
+def told(state: State, event: DrawTold) -> None:
+    """A word of nobody's vehicle is nobody's."""
+    session = state.sessions.running.get(event.evse)
+    if session is not None:
+        _sketch(state, session).said = Draw(session.id, event.phases, event.most_ma)
+
+
+def _sketch(state: State, session: Session) -> Sketch:
+    known = state.sketches.get(session.evse)
+    if known is None or known.session != session.id:
+        known = state.sketches[session.evse] = Sketch(session.id)
+    return known
+
+
+def phases_of(state: State, session: Session) -> int | None:
+    """On how many it draws: as this session has shown, else as those before it have, else as it says. To plan with, never to
+    count on."""
+    sketch = state.sketches.get(session.evse)
+    if sketch is not None and sketch.session == session.id and sketch.phases:
+        return sketch.phases
+    draw = _draw(state, session)
+    return None if draw is None else draw.phases
+
+
+def drawn_ma(state: State, session: Session) -> int | None:
+    """The most it draws: as measured in this session, else as in those before it or as it says, unless it has drawn more by
+    now."""
+    measured_ma, draw = state.appetites.most_ma(session), _draw(state, session)
+    if measured_ma is not None or draw is None:
+        return measured_ma
+    sketch = state.sketches.get(session.evse)
+    shown_ma = sketch.most_ma if sketch is not None and sketch.session == session.id else 0
+    return draw.most_ma if draw.most_ma is not None and shown_ma <= draw.most_ma + SAME_MA else None
+
+
+def _draw(state: State, session: Session) -> Draw | None:
+    sketch = state.sketches.get(session.evse)
+    said = sketch.said if sketch is not None and sketch.session == session.id else None
+    if state.site.evses[session.evse].dc is not None:
+        return said
+    return state.agenda.draws.get(session.vehicle or session.token or "", said)
+
+
+def fewer_phases(state: State, session: Session) -> tuple[int, ...] | None:
+    """Those that it draws on, where its EVSE has more."""
+    evse, drawn = state.site.evses[session.evse], phases_of(state, session)
+    return None if drawn is None or evse.dc is not None or drawn >= len(evse.phases) else evse.phases[:drawn]
 
 
 def stay_of(state: State, session: Session, left: datetime, reason: str | None) -> StaySaved | None:
@@ -60,7 +111,8 @@ def stay_of(state: State, session: Session, left: datetime, reason: str | None) 
     announced = told.departure.at if told is not None and told.is_word and unplugged else None
     if announced is None and not seen.phases:
         return None
-    return StaySaved(session.id, seen.phases or None, seen.most_ma or None, announced)
+    own_ma = seen.own_ma if seen.own_ma > seen.most_ma - SAME_MA else 0
+    return StaySaved(session.id, seen.phases or None, seen.most_ma or None, announced, own_ma or None)
 
 
 def look(state: State, now: Moment) -> None:

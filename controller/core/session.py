@@ -14,6 +14,7 @@ from controller.core.events import RecordReceived
 from controller.core.model import EvseId, Site, VehicleId
 
 REFUSED = "token-refused"
+RESTARTED = "controller-restart"  # from then on nobody knows how long ago it began but by the clock
 FED_BACK = "discharge"  # energy went the other way: none of it is charged energy; the charger's record has it
 CLOCK_UNSURE = "clock-unsure"  # began or ended while nobody knew the time
 CLOCK_CORRECTED = "clock-corrected"  # its beginning was put right once the time was known

@@ -32,6 +32,7 @@ from controller.core.session import (
     CLOCK_UNSURE,
     FED_BACK,
     REFUSED,
+    RESTARTED,
     Session,
     entry_of,
     max_w,
@@ -85,9 +86,9 @@ class Sessions:
             energy_wh=fact.energy_wh,
             register_start_wh=fact.register_start_wh,
             register_wh=fact.register_wh,
-            marks=("controller-restart",),
+            marks=fact.marks,
             saved_s=now.mono_s,
-        )
+        ).marked(RESTARTED)
         self.running[fact.evse] = self.costs.restored(session, fact.cost_micro, fact.currency, fact.counted)
 
     def restore_closed(self, fact: ClosedRestored) -> None:
@@ -249,7 +250,7 @@ class Sessions:
         saved = []
         for evse, session in self.running.items():
             known = session
-            if CLOCK_UNSURE in session.marks:
+            if CLOCK_UNSURE in session.marks and RESTARTED not in session.marks:
                 marks = tuple(mark for mark in session.marks if mark != CLOCK_UNSURE)
                 known = replace(session, marks=marks)
                 started = now.utc - timedelta(seconds=now.mono_s - session.started_s)
@@ -264,9 +265,10 @@ class Sessions:
                 saved.append(entry_of(known))
         return saved
 
-    def refuse(self, evse: EvseId) -> None:
+    def refuse(self, evse: EvseId) -> SessionSaved:
         """The running session has a token that may not charge."""
-        self.running[evse] = self.running[evse].marked(REFUSED)
+        self.running[evse] = refused = self.running[evse].marked(REFUSED)
+        return entry_of(refused)
 
     def forget(self, token: str, alias: str) -> None:
         """`alias` in the place of this id token, so that nothing said of these sessions later brings it back."""

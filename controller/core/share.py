@@ -7,7 +7,7 @@ in time   3 grants, twice: against the room for lowering, and for raising   4 wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.core import discharge
 from controller.core.allocator import Demand, Grant, allocate
@@ -20,6 +20,7 @@ from controller.core.flex import BY as FLEX_BY
 from controller.core.model import CircuitId, EvseId, Moment
 from controller.core.proof import Rooms
 from controller.core.readiness import HELD
+from controller.core.recognition import phases_of
 from controller.core.sharing import left_over, on_surplus
 from controller.core.state import State
 from controller.core.storing import reserved
@@ -128,12 +129,13 @@ def _demands(
             state.memory[evse.id].grant_ma = 0
             state.memory[evse.id].bound_by = "offline"
             continue
+        session = state.sessions.running.get(evse.id)
         demands.append(
             demand_of(
                 state.site,
                 account,
-                state.sessions.running.get(evse.id),
-                state.belief.state(evse.id),
+                session,
+                state.belief.state(evse.id) if state.belief.evses[evse.id].told else None,
                 state.desks[evse.id],
                 state.tempo.wish(evse, state.plan, now_s) if state.plan is not None else NO_WISH,
                 state.memory[evse.id].grant_ma,
@@ -141,12 +143,13 @@ def _demands(
                 state.flex.cap(state.site, evse) if state.flex.actions else None,
                 now_s,
                 state.tempo.paces[evse.id],
+                None if session is None else phases_of(state, session),
             )
         )
         if discharge.in_hand(state, evse.id, now_s):
-            demands[-1] = replace(demands[-1], cap_ma=0, cap_why="discharging")
+            demands[-1] = demands[-1]._replace(cap_ma=0, cap_why="discharging")
         if evse.id in fewer:
-            demands[-1] = replace(demands[-1], uses=fewer[evse.id])
+            demands[-1] = demands[-1]._replace(uses=fewer[evse.id])
     return demands, away
 
 
@@ -170,8 +173,7 @@ def _target(
     memory = state.memory[demand.evse]
     before_ma = memory.grant_ma
     memory.grant_ma = min(max(before_ma, low.current_ma), high.current_ma)
-    ordered = demand.cap_why in ("discharging", BY_OPERATOR, SWITCHES) or demand.cap_why.startswith(FLEX_BY)
-    by_hand = state.desks[demand.evse].paused or ordered
+    by_hand = memory.grant_ma == 0 and (state.desks[demand.evse].paused or _is_ordered(demand.cap_why))
     state.tempo.noted(demand, memory.grant_ma, by_hand, now_s)
     memory.bound_by = (high if memory.grant_ma == high.current_ma else low).bound_by
     sight = sights[state.site.evses[demand.evse].circuit]
@@ -184,3 +186,8 @@ def _target(
         state.switching.phases(demand.evse),
         demand.uses,
     )
+
+
+def _is_ordered(cap_why: str) -> bool:
+    """By a person, or by what a vehicle does for the house: not for want of room."""
+    return cap_why in ("discharging", BY_OPERATOR, SWITCHES) or cap_why.startswith(FLEX_BY)

@@ -129,6 +129,7 @@ class State:
     switching: Switching = field(init=False)
     sketches: dict[EvseId, Sketch] = field(default_factory=dict)
     charges_told: dict[EvseId, Note] = field(default_factory=dict)
+    leases_outlast: datetime | None = None  # our clock was set back: leases of before may run until then
     last_resort: LastResort = field(default_factory=LastResort)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 
 from controller.core.allocator import Demand, allocate
 from controller.core.grid import Grid
@@ -65,7 +64,7 @@ class Surplus:
         """The demands of EVSEs that live on it, down to their share. `share_ma`: the offer as a current per phase. What
         their circuits carry the allocator will see to."""
         asking = tuple(
-            replace(demand, floor_ma=0, cap_ma=0 if self._rests(demand, now_s) else demand.cap_ma)
+            demand._replace(floor_ma=0, cap_ma=0 if self._rests(demand, now_s) else demand.cap_ma)
             for demand in demands
         )
         key = (share_ma, asking)
@@ -92,4 +91,4 @@ class Surplus:
             self._stopped_s[evse] = now_s
         if share_ma >= demand.cap_ma:
             return demand
-        return replace(demand, cap_ma=share_ma, cap_why=WHY, caps=(*demand.caps, (share_ma, WHY)))
+        return demand._replace(cap_ma=share_ma, cap_why=WHY, caps=(*demand.caps, (share_ma, WHY)))

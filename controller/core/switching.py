@@ -12,7 +12,7 @@ EVSE counts on all of them, and is not switched again before its link comes up a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.core.allocator import Demand, Grant
 from controller.core.commitments import OVERDRAW_HOLD_S, STUBBORN, Account, Commitments
@@ -158,7 +158,7 @@ class Switching:
                     each.unsure = False
                 else:
                     caps = (*demand.caps, (0, SWITCHES))
-                    demand = replace(demand, cap_ma=0, cap_why=SWITCHES, caps=caps, held=False)
+                    demand = demand._replace(cap_ma=0, cap_why=SWITCHES, caps=caps, held=False)
             made.append(demand)
         return made
 
@@ -214,7 +214,7 @@ class Switching:
         }
         if not left_out:
             return
-        instead = [replace(d, uses=left_out[d.evse]) if d.evse in left_out else d for d in demands]
+        instead = [d._replace(uses=left_out[d.evse]) if d.evse in left_out else d for d in demands]
         found = trial(instead, {**self.asked(learnt), **left_out})
         if _keeps_all(grants, found):
             for evse in left_out:
@@ -237,7 +237,7 @@ class Switching:
         demand = min(on_one, key=lambda d: (self._switches[d.evse].looked_s, d.evse))
         each = self._switches[demand.evse]
         each.looked_s = now_s
-        wider = replace(demand, uses=None)
+        wider = demand._replace(uses=None)
         fewer = {evse: uses for evse, uses in self.asked(learnt).items() if evse != demand.evse}
         found = trial([wider if d is demand else d for d in demands], fewer)
         all_ma, one_ma = found[demand.evse].current_ma, grants[demand.evse].current_ma

@@ -292,4 +292,4 @@ def _without(demands: list[Demand], leaving: frozenset[EvseId]) -> list[Demand]:
 
 
 def _capped(demand: Demand, cap_ma: int, why: str) -> Demand:
-    return replace(demand, cap_ma=cap_ma, cap_why=why, caps=(*demand.caps, (cap_ma, why)))
+    return demand._replace(cap_ma=cap_ma, cap_why=why, caps=(*demand.caps, (cap_ma, why)))

@@ -41,7 +41,7 @@ def transacted(state: State, event: Transacted, now: Moment) -> Applied:
             current = sessions.running.get(event.evse)
             started_now = current is not None and current.transaction == event.transaction
             if started_now and verdict is not Verdict.ACCEPTED and not event.offline:
-                sessions.refuse(event.evse)
+                entries.append(sessions.refuse(event.evse))
             state.memory[event.evse].start_token = None
             state.belief.evses[event.evse].wished = False
             state.agenda.changed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from controller.core.agenda import Told
 from controller.core.background import GOOD_AGAIN, Assumed, Sight
 from controller.core.belief import UNKNOWN, Belief
 from controller.core.demand import NO_WISH
@@ -13,11 +14,13 @@ from controller.core.model import (
     Circuit,
     CircuitId,
     Evse,
+    EvseId,
     EvseState,
     Moment,
     PerPhase,
     Quality,
     Site,
+    VehicleId,
 )
 from controller.core.orders import IDLE_MA
 from controller.core.recognition import suggestion
@@ -137,8 +140,7 @@ def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
     if session is None:
         return None
     vehicle = session.vehicle
-    known = [told for key in (vehicle, evse.id) if key and (told := state.agenda.shown.get(key))]
-    told = next((each for each in known if each.departure.at >= now.utc), None)
+    told = _told(state, vehicle, evse.id, now) if state.agenda.shown else None
     wish = state.plan.wishes.get(evse.id, NO_WISH) if state.plan is not None else NO_WISH
     return SessionView(
         id=session.id,
@@ -152,6 +154,12 @@ def _session(state: State, evse: Evse, now: Moment) -> SessionView | None:
         departs_by=None if told is None else told.by,
         looks_like=suggestion(state, session),
     )
+
+
+def _told(state: State, vehicle: VehicleId | None, evse: EvseId, now: Moment) -> Told | None:
+    """The departure to come; that of the vehicle before that of the place."""
+    known = [told for key in (vehicle, evse) if key and (told := state.agenda.shown.get(key))]
+    return next((each for each in known if each.departure.at >= now.utc), None)
 
 
 def _evse(state: State, evse: Evse, now: Moment) -> EvseView:

@@ -8,7 +8,7 @@ only asks for less or for the minimum. Source: field notes section 2 row 38, pee
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.core.allocator import Demand
 
@@ -55,10 +55,10 @@ class Sleep:
         """What to ask for on its behalf."""
         if now_s < self.shut_until_s:
             why = f"wake-up {self.attempts} of {ATTEMPTS}: a moment without current"
-            return replace(demand, cap_ma=0, cap_why=why, caps=(*demand.caps, (0, why)))
+            return demand._replace(cap_ma=0, cap_why=why, caps=(*demand.caps, (0, why)))
         least_ma = STRONGER_MA if self.attempts >= STRONGER_FROM else self.least_ma
         if demand.min_ma < least_ma <= demand.cap_ma:
-            return replace(demand, min_ma=least_ma)
+            return demand._replace(min_ma=least_ma)
         return demand
 
     def try_again(self, offered_s: float, now_s: float) -> None:

@@ -31,10 +31,35 @@ def limit_ma(evse: Evse, power_w: int, voltage_mv: int) -> int:
     return power_w * 1_000_000 // _mw_per_a(evse.dc)
 
 
+def most_phases(evse: Evse, power_w: int, voltage_mv: int, seen: int | None) -> int:
+    """On how many phases a vehicle of this power may draw there: as seen; on one, where on all it would be too little to
+    charge with."""
+    found = min(len(evse.phases), seen or len(evse.phases))
+    return found if current_for_power_ma(power_w, voltage_mv, found) >= evse.min_ma else 1
+
+
+def vehicle_ma(evse: Evse, power_w: int, voltage_mv: int, seen: int | None) -> int:
+    """The most current per phase that a vehicle of this power can use; never too little to charge with."""
+    if evse.dc is not None:
+        most_ma = limit_ma(evse, power_w, voltage_mv)
+    else:
+        phases = most_phases(evse, power_w, voltage_mv, seen)
+        most_ma = current_for_power_ma(power_w, voltage_mv, phases)
+    return max(evse.min_ma, most_ma)
+
+
 def load_ma(dc: Dc, power_w: int) -> int:
     """What a DC output's power may draw from each phase of the supply; below zero while it feeds back."""
     magnitude = -(-abs(power_w) * 1_000_000 // _mw_per_a(dc))
     return magnitude if power_w >= 0 else -magnitude
+
+
+def overcount_ma(dc: Dc, power_w: int, voltage_mv: int) -> int:
+    """By how much `load_ma` counts more than flows from a supply at its nominal voltage: right for a fuse, too much for what
+    others draw behind the same meter, which would seem less."""
+    if power_w <= 0:
+        return 0
+    return max(0, load_ma(dc, power_w) - power_w * 100_000_000 // (3 * voltage_mv * dc.efficiency_pct))
 
 
 def _mw_per_a(dc: Dc) -> int:

@@ -115,7 +115,7 @@ def _raised(proof: Proof, demand: Demand, bound_by: str) -> _Raised | None:
         cap_ma, cap_why = min(
             ((ma + MORE_MA if name == bound_by else ma, name) for ma, name in demand.caps), key=lambda c: c[0]
         )
-        higher = replace(demand, cap_ma=cap_ma, cap_why=cap_why)
+        higher = demand._replace(cap_ma=cap_ma, cap_why=cap_why)
         demands = [higher if each is demand else each for each in proof.demands]
         return "cap", cap, _owner(bound_by), rooms, demands
     if any(bound.why == bound_by and bound.circuit in path for bound in rooms.bounds):

@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from controller.core.events import Event
 from controller.core.model import EvseState, PerPhase, Quality
 from controller.core.snapshot import (
     AlarmView,
@@ -35,7 +34,11 @@ from controller.core.snapshot import (
     UpgradeView,
 )
 from controller.core.units import amps
+from controller.core.wire_amps import amps_list, ma, phases_ma
 from controller.core.wire_wiring import wiring_doc, with_wiring
+
+if TYPE_CHECKING:
+    from controller.core.events import Event
 
 VERSION = 1
 
@@ -45,7 +48,6 @@ T = TypeVar("T")
 # --- values of the dictionary, field by field -------------------------------------------------------------------
 
 _LEAVES = frozenset({NoneType, bool, int, float, str})
-_EVENTS: dict[str, type] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def instant_text(at: datetime) -> str:
@@ -95,16 +97,27 @@ def event_from_dict(doc: Mapping[str, Plain]) -> Event:
     version, name = body.pop("v", None), body.pop("event", None)
     if version != VERSION:
         raise ValueError(f"event document of version {version}; this software reads version {VERSION}")
-    if not isinstance(name, str) or name not in _EVENTS:
+    events = _events()
+    if not isinstance(name, str) or name not in events:
         raise ValueError(f'"{name}" is not an event')
     try:
-        return cast(Event, _decoder(_EVENTS[name])(body))
+        return cast("Event", _decoder(events[name])(body))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
 @cache
+def _events() -> dict[str, type]:
+    """All of them, by name; loaded when the first is read, since a dashboard never reads one."""
+    from controller.core.events import Event
+
+    return {kind.__name__: kind for kind in get_args(Event)}
+
+
+@cache
 def _names(kind: Any) -> tuple[str, ...]:
+    if issubclass(kind, tuple):  # a named one
+        return cast(tuple[str, ...], kind._fields)
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is not a value of the dictionary")
     return tuple(field.name for field in fields(kind))
@@ -260,19 +273,6 @@ def _instant_or_none(text: object) -> datetime | None:
     return None if text is None else instant(text)
 
 
-def _amps_list(phases: PerPhase[int] | PerPhase[int | None]) -> list[float | None]:
-    return [None if milli is None else milli / 1e3 for milli in phases]
-
-
-def _ma(value: float | None) -> int | None:
-    return None if value is None else round(value * 1e3)
-
-
-def _phases_ma(values: list[Any]) -> PerPhase[Any]:
-    l1, l2, l3 = values
-    return PerPhase(_ma(l1), _ma(l2), _ma(l3))
-
-
 def _flat(view: Any) -> dict[str, Plain]:
     """The fields of a view whose names and values are already those of the document."""
     kind: Any = type(view)
@@ -288,10 +288,10 @@ def _circuit_doc(view: CircuitView) -> dict[str, Plain]:
     return {
         "id": view.id,
         "parent": view.parent,
-        "limit_a": _amps_list(view.limit_ma),
-        "measured_a": _amps_list(view.measured_ma),
-        "background_a": _amps_list(view.background_ma),
-        "committed_a": _amps_list(view.committed_ma),
+        "limit_a": amps_list(view.limit_ma),
+        "measured_a": amps_list(view.measured_ma),
+        "background_a": amps_list(view.background_ma),
+        "committed_a": amps_list(view.committed_ma),
         "meter": view.meter,
         "meter_age_s": view.meter_age_s,
         "quality": None if view.quality is None else view.quality.value,
@@ -304,10 +304,10 @@ def _circuit_view(doc: Mapping[str, Any]) -> CircuitView:
     return CircuitView(
         id=doc["id"],
         parent=doc["parent"],
-        limit_ma=_phases_ma(doc["limit_a"]),
-        measured_ma=_phases_ma(doc["measured_a"]),
-        background_ma=_phases_ma(doc["background_a"]),
-        committed_ma=_phases_ma(doc["committed_a"]),
+        limit_ma=phases_ma(doc["limit_a"]),
+        measured_ma=phases_ma(doc["measured_a"]),
+        background_ma=phases_ma(doc["background_a"]),
+        committed_ma=phases_ma(doc["committed_a"]),
         meter=doc["meter"],
         meter_age_s=doc["meter_age_s"],
         quality=None if quality is None else Quality(quality),
@@ -327,7 +327,7 @@ def _evse_doc(view: EvseView) -> dict[str, Plain]:
         "grant_a": amps(view.grant_ma),
         "commanded_a": amps(view.commanded_ma),
         "accepted_a": amps(view.accepted_ma),
-        "measured_a": _amps_list(view.measured_ma),
+        "measured_a": amps_list(view.measured_ma),
         "power_w": view.power_w,
         "commitment_a": amps(view.commitment_ma),
         "bound_by": view.bound_by,
@@ -354,15 +354,15 @@ def _evse_view(doc: Mapping[str, Any]) -> EvseView:
         channels=tuple(doc["channels"]),
         state=EvseState(doc["state"]),
         limit_ma=round(doc["limit_a"] * 1e3),
-        grant_ma=_ma(doc["grant_a"]),
-        commanded_ma=_ma(doc["commanded_a"]),
-        accepted_ma=_ma(doc["accepted_a"]),
-        measured_ma=_phases_ma(doc["measured_a"]),
+        grant_ma=ma(doc["grant_a"]),
+        commanded_ma=ma(doc["commanded_a"]),
+        accepted_ma=ma(doc["accepted_a"]),
+        measured_ma=phases_ma(doc["measured_a"]),
         power_w=doc["power_w"],
         commitment_ma=round(doc["commitment_a"] * 1e3),
         bound_by=doc["bound_by"],
         paused=doc["paused"],
-        operator_limit_ma=_ma(doc["operator_limit_a"]),
+        operator_limit_ma=ma(doc["operator_limit_a"]),
         fallback_ma=round(doc["fallback_a"] * 1e3),
         fallback_stored=doc["fallback_stored"],
         lease_left_s=doc["lease_left_s"],
@@ -394,7 +394,7 @@ def _meter_doc(view: MeterView) -> dict[str, Plain]:
         "age_s": view.age_s,
         "quality": view.quality.value,
         "power_w": view.power_w,
-        "current_a": _amps_list(view.current_ma),
+        "current_a": amps_list(view.current_ma),
         "import_wh": view.import_wh,
         "error": view.error,
         "errors": view.errors,
@@ -409,7 +409,7 @@ def _meter_view(doc: Mapping[str, Any]) -> MeterView:
         age_s=doc["age_s"],
         quality=Quality(doc["quality"]),
         power_w=doc["power_w"],
-        current_ma=_phases_ma(doc["current_a"]),
+        current_ma=phases_ma(doc["current_a"]),
         import_wh=doc["import_wh"],
         error=doc["error"],
         errors=doc["errors"],

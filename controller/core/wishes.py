@@ -41,7 +41,9 @@ def apply_wish(state: State, event: Wished, now: Moment) -> Audited:
             if memory.discharge is not None:
                 discharge.end(state, event.evse, "start ordered")
                 memory.discharge.resumes, memory.discharge.token = True, event.token
-            elif event.evse not in state.sessions.running:
+            elif event.evse in state.sessions.running:
+                order.limit_ma = event.limit_ma
+            else:
                 memory.start_token = event.token or state.own_token()
                 memory.asked_s = float("-inf")
                 state.belief.evses[event.evse].wished = True

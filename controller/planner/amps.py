@@ -14,9 +14,11 @@ from controller.core.grid import Grid
 from controller.core.model import EvseId, Site
 from controller.planner.needs import Task
 
-# below this much time to spare a vehicle gets what the program gives it, whoever runs; where energy is short, earlier
-PRESSING_H, TIGHT_PRESSING_H = 0.1, 0.25
+# below this much time to spare a vehicle gets what the program gives it, whoever runs; where energy is short, earlier; where
+# a peak is to be kept, in time for whole amps and minima to find their place below it
+PRESSING_H, TIGHT_PRESSING_H, FIRM_PRESSING_H = 0.1, 0.25, 0.5
 LAST_H = 0.25
+PROBE_MA = 2000  # more than a vehicle is known to take: else nobody would see that it takes more by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,10 @@ class Claim:
     least_kw: float  # at the minimum current
     good_h: float  # hours at full power in slots that are as good as any for it
     tight: bool  # energy is short: good_h counts to the departure
+    firm: bool  # what the program spends is all there is
     waits: bool  # to charge now is worse than a pause and another start
     keeps: bool  # a pause and another start are worse than to charge now, whatever the plan has for it
+    lacks: bool  # it leaves short: what it is not given now is lost, whoever gets it instead
 
     @property
     def spare_h(self) -> float:
@@ -59,6 +63,15 @@ class _Seat:
     floor_ma: int  # kept for it anyway
     current_ma: int = 0
 
+    def offered_ma(self, site: Site, room_ma: list[int]) -> int:
+        """What it gets, and what is left for it to show that it takes more than was measured."""
+        present = self.claim.task.present
+        if not self.current_ma or self.current_ma < self.cap_ma or present is None or not present.drawn_ma:
+            return self.current_ma
+        before_ma, self.cap_ma = self.current_ma, site.evses[self.claim.task.evse].max_ma
+        self.raise_to(before_ma + PROBE_MA, room_ma)
+        return self.current_ma
+
     def raise_to(self, ma: int, room_ma: list[int]) -> bool:
         ma = min(ma, self.cap_ma)
         ma -= ma % self.step_ma
@@ -77,16 +90,18 @@ def whole_amps(
     claims: Sequence[Claim],
     room_ma: Sequence[int],
     floors_ma: Mapping[EvseId, int] | None = None,
+    ahead: Sequence[tuple[float, float]] | None = None,
 ) -> dict[EvseId, int]:
     """A cap per EVSE, in mA; together no more than the program spends now, rounded by less than one minimum, beside the
-    minima of those that had better go on. `room_ma` is beside what is kept for each by `floors_ma`."""
+    minima of those that had better go on. `room_ma` is beside what is kept for each by `floors_ma`. `ahead`: hours and kW of
+    the program's slots; nobody is started for what a quarter of an hour at the minimum would not use up."""
     room, floors = list(room_ma), floors_ma or {}
     seats = [
         _seat(site, grid, claim, floors.get(claim.task.evse, 0))
         for claim in claims
         if claim.planned_kwh > 1e-3
     ]
-    budget = _Budget(sum(seat.claim.now_kw for seat in seats))
+    budget = _Budget(sum(seat.claim.now_kw for seat in seats), ahead)
     seats.sort(key=lambda seat: (seat.claim.waits, seat.claim.spare_h, seat.claim.task.evse))
     for seat in seats:
         if _presses(seat.claim):
@@ -99,16 +114,28 @@ def whole_amps(
             budget.climb(seat, seat.cap_ma, room)
     for wanted in (True, False):
         for seat in seats:
-            if not seat.current_ma and wanted == (seat.claim.now_kw > 1e-3):
+            if not seat.current_ma and wanted == (seat.claim.now_kw > 1e-3) and budget.is_worth_a_start(seat):
                 budget.give(seat, seat.cap_ma, room)
-    return {seat.claim.task.evse: seat.current_ma for seat in seats}
+    return {seat.claim.task.evse: seat.offered_ma(site, room) for seat in seats}
 
 
 class _Budget:
     """What is left to spend now, in kW. The last minimum may overdraw it by half: the next plan makes up for it."""
 
-    def __init__(self, kw: float) -> None:
+    def __init__(self, kw: float, ahead: Sequence[tuple[float, float]] | None) -> None:
         self._kw = kw + 1e-6
+        self._all_kw, self._ahead = kw, ahead
+
+    def is_worth_a_start(self, seat: _Seat) -> bool:
+        claim = seat.claim
+        if self._ahead is None or claim.running or claim.ends or claim.tight:
+            return True
+        spent_kw, kwh = self._all_kw - self._kw, 0.0
+        for hours, kw in self._ahead:
+            if kw - spent_kw <= 1e-3:
+                break
+            kwh += (kw - spent_kw) * hours
+        return kwh >= LAST_H * claim.least_kw
 
     def give(self, seat: _Seat, ma: int, room_ma: list[int], whatever: bool = False) -> bool:
         """`whatever`: it costs, the minimum is given."""
@@ -135,7 +162,11 @@ class _Budget:
 
 
 def _presses(claim: Claim) -> bool:
-    return claim.now_kw > 1e-3 and claim.spare_h < (TIGHT_PRESSING_H if claim.tight else PRESSING_H)
+    if claim.lacks:
+        return claim.now_kw > 1e-3
+    if claim.tight:
+        return claim.now_kw > 1e-3 and claim.spare_h < TIGHT_PRESSING_H
+    return claim.now_kw > 1e-3 and claim.spare_h < (FIRM_PRESSING_H if claim.firm else PRESSING_H)
 
 
 def _seat(site: Site, grid: Grid, claim: Claim, floor_ma: int) -> _Seat:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 LIMIT_S = 1.0
 PRESSING_TIER, CALM_TIER, UNTOLD_TIER = 0, 1, 2
-SHORT_KWH = 0.05
+SHORT_KWH, LACKS_KWH = 0.05, 0.5
 READY_KWH = 0.25  # less than this missing is ready
 TIGHT = 0.01  # of all needs
 PAUSE = 0.15  # in mean prices per kWh: below this a pause and another start are not worth it, if there is power to spend, ...
@@ -119,9 +119,13 @@ def _wishes(
             power_kw,
             regret,
             tight,
+            firm,
             keeps=not firm and _keeps(outlook.price / scale, power_kw, regret),
+            lacks=bool(short_kwh > LACKS_KWH),
         )
-        for task, power_kw, regret in zip(tasks, solution.power_kw, regrets, strict=True)
+        for task, power_kw, regret, short_kwh in zip(
+            tasks, solution.power_kw, regrets, solution.short_kwh, strict=True
+        )
         if task.present is not None
     }
     numbers = {task.evse: n for n, task in enumerate(tasks) if task.present is not None}
@@ -132,7 +136,9 @@ def _wishes(
     }
     room_ma = [int(1000 * float(room)) for room in outlook.room_a[:, 0]]
     told = [claim for claim in claims.values() if claim.task.told]
-    amps = whole_amps(request.site, grid, told, room_ma, request.floors_ma)
+    spent_kw = sum((solution.power_kw[numbers[claim.task.evse]] for claim in told), np.zeros(slots.count))
+    ahead = [(float(hours), float(kw)) for hours, kw in zip(slots.hours, spent_kw, strict=True)]
+    amps = whole_amps(request.site, grid, told, room_ma, request.floors_ma, ahead)
     wishes = dict(base)
     for present in request.present:
         evse = present.evse
@@ -171,7 +177,9 @@ def _claim(
     power_kw: Floats,
     regret: Floats,
     tight: bool,
+    firm: bool,
     keeps: bool,
+    lacks: bool,
 ) -> Claim:
     good = regret <= REGRET
     here = min(1.0, task.to_h / float(slots.edges_h[1]))  # the part of the first slot before it leaves
@@ -183,7 +191,9 @@ def _claim(
         least_kw=request.site.evses[task.evse].min_ma / 1000 * task.kw_per_a,
         good_h=task.to_h if tight else float(slots.hours[good] @ task.most_kw[good]) / task.full_kw,
         tight=tight,
+        firm=firm,
         keeps=keeps,
+        lacks=lacks,
         waits=bool(power_kw[0] <= 1e-3 and regret[0] > PAUSE),
     )
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from controller.core.model import Departure, EvseId, SlotAction, VehicleId
 from controller.core.planning import Lender, PlanRequest, Present
-from controller.core.watts import limit_w
+from controller.core.watts import limit_w, most_phases
 from controller.core.windows import windows
 
 Floats = npt.NDArray[np.float64]
@@ -29,7 +29,8 @@ UNTOLD_H = 4.0  # at full power: what a vehicle of unknown need is taken to want
 MORE_KWH = 1.0  # what a vehicle is taken to want that draws on after its declared need
 STRANGER = 0.3  # the weight of a vehicle that nobody announced
 DONE_KWH = 0.05
-FEWEST = 20  # departures to have been seen before their errors count
+FEWEST = 20  # departures to have been seen before their errors count ...
+UNSEEN_S = (-900.0, -450.0, 0.0, 0.0, 0.0)  # ... and until then some are taken to be early
 STAYS = 0.75  # a vehicle is planned for until it is gone with this probability
 
 
@@ -77,6 +78,7 @@ class Task:
     stored_kwh: float = 0.0
     battery_kwh: float = 0.0
     guess: bool = False  # nobody announced it: it keeps room, and costs nobody anything
+    supply: float = 1.0  # kW drawn from the grid per kW that is metered: more where a DC output loses some
 
 
 def slots_for(request: PlanRequest) -> Slots:
@@ -204,13 +206,16 @@ def _battery_kwh(request: PlanRequest, present: Present) -> float | None:
 
 def _stay(request: PlanRequest, slots: Slots, left_h: float) -> tuple[Floats, float]:
     """How sure the vehicle is to be here in each slot, given that it is here now, and when it is gone for certain."""
-    errors_h = np.sort(np.asarray(request.errors_s, dtype=np.float64) / 3600)
+    errors_s = request.errors_s if len(request.errors_s) >= FEWEST else UNSEEN_S
+    errors_h = np.sort(np.asarray(errors_s, dtype=np.float64) / 3600)
     ahead_h = left_h + errors_h[left_h + errors_h > 0]
-    if len(errors_h) < FEWEST or not len(ahead_h):
+    if not len(ahead_h):
         return np.ones(slots.count), left_h if left_h > 0 else LINGER_H
-    middle_h = (slots.edges_h[:-1] + slots.edges_h[1:]) / 2
+    to_h = max(min(left_h, LINGER_H), float(np.quantile(ahead_h, STAYS)))
+    # of the part of a slot before it is gone: in its last minutes it is still here
+    middle_h = (slots.edges_h[:-1] + np.minimum(slots.edges_h[1:], max(to_h, float(ahead_h[-1])))) / 2
     gone = np.searchsorted(ahead_h, middle_h, side="right") / len(ahead_h)
-    return np.asarray(1.0 - gone), max(min(left_h, LINGER_H), float(np.quantile(ahead_h, STAYS)))
+    return np.asarray(1.0 - gone), to_h
 
 
 def _task(
@@ -225,12 +230,16 @@ def _task(
 ) -> Task:
     unit = request.site.evses[evse]
     kw_per_a = limit_w(unit, 1_000_000, request.site.voltage_mv) / 1e6
-    if present is not None and present.phases is not None:
-        kw_per_a *= min(1.0, len(present.phases) / len(unit.phases))
-    full_kw = unit.max_ma / 1000 * kw_per_a
     known = None if vehicle is None else request.site.vehicles.get(vehicle)
-    if known is not None and known.max_power_w is not None:
-        full_kw = min(full_kw, known.max_power_w / 1000)
+    power_w = None if known is None else known.max_power_w
+    phases = None if present is None or present.phases is None else len(present.phases)
+    if power_w is not None and unit.dc is None:
+        phases = most_phases(unit, power_w, request.site.voltage_mv, phases)
+    if phases is not None:
+        kw_per_a *= min(1.0, phases / len(unit.phases))
+    full_kw = unit.max_ma / 1000 * kw_per_a
+    if power_w is not None:
+        full_kw = min(full_kw, power_w / 1000)
     if present is not None and present.drawn_ma is not None:
         full_kw = min(full_kw, max(unit.min_ma, present.drawn_ma) / 1000 * kw_per_a)
     overlap_h = np.minimum(slots.edges_h[1:], to_h) - np.maximum(slots.edges_h[:-1], from_h)
@@ -249,6 +258,7 @@ def _task(
         most_kw=most_kw,
         phases=tuple(sorted(unit.phases)),
         kw_per_a=kw_per_a,
+        supply=1.0 if unit.dc is None else 100 / unit.dc.efficiency_pct,
         told=need_kwh is not None,
         priority=min((rank for key, rank in request.priorities.items() if key in (vehicle, evse)), default=0),
         share=1.0,

@@ -292,7 +292,7 @@ def _balance(program: Program, request: PlanRequest) -> None:
         over = program.columns(2 * max(program.weights, default=1.0) * hours, 0.0, INF, n)
     known = [n for n, task in enumerate(program.tasks) if not task.guess]
     flows = [(program.grid_in, 1.0), (program.grid_out, -1.0)]
-    flows += [(part[n], -1.0) for n in known for part in (program.power, program.free)]
+    flows += [(part[n], -program.tasks[n].supply) for n in known for part in (program.power, program.free)]
     flows += [(columns, 1.0) for columns in program.lent.values()]
     flows += [] if stored is None else [(stored[0], -1.0), (stored[1], 1.0)]
     columns_of, signs = np.array([columns for columns, _ in flows]), np.array([sign for _, sign in flows])
@@ -398,7 +398,8 @@ def _solution(program: Program, x: Floats, duals: Floats, reduced: Floats) -> So
     battery_kw = np.zeros(n)
     if program.stored is not None:
         battery_kw = at(program.stored[0]) - at(program.stored[1])
-    site_kw = power_kw.sum(axis=0) + program.outlook.load_kw - program.outlook.sun_kw + battery_kw
+    supply = np.array([task.supply for task in program.tasks])
+    site_kw = supply @ power_kw + program.outlook.load_kw - program.outlook.sun_kw + battery_kw
     room_value = np.zeros_like(program.outlook.room_a)
     for (resource, slot), row in program.circuit_rows.items():
         room_value[resource, slot] = max(0.0, -duals[row])

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from controller.core import habits
+from controller.core.commands import StaySaved
 from controller.core.events import Event, HabitsLearned, RosterSet, TariffRead
 from controller.core.model import EvseId
 from controller.core.planning import PlanRequest
@@ -26,7 +27,8 @@ BY = "simulation"
 ANNOUNCED = timedelta(hours=36)
 PUBLISHED_H = 13  # the hour of the day at which the prices of the next one are known
 PRICES_KEPT = timedelta(days=2)
-DAY = timedelta(hours=24)
+HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
+QUARTERS_SEEN = timedelta(minutes=30)  # after longer than this the quarters between were not simulated
 PRICES_AHEAD, FORECAST = timedelta(hours=75), DAY  # as far as the live controller looks
 LEARNT_FROM = timedelta(weeks=7)
 LEARNS_EVERY = timedelta(hours=1)
@@ -52,6 +54,10 @@ class Knowledge:
     _load: Profile = field(init=False)
     _sun: Profile = field(init=False)
     _seen_until: datetime | None = None
+    _register: tuple[datetime, float] | None = (
+        None  # of the meter at the grid connection, when the quarter hour began
+    )
+    _highest_w: dict[tuple[int, int], int] = field(default_factory=dict)  # quarter hour's import, by month
 
     def __post_init__(self) -> None:
         self._load = Profile(self.zone.key)
@@ -63,12 +69,39 @@ class Knowledge:
         """It is here: what was announced of it is over."""
         self._came.add(stay.session)
 
-    def left(self, evse: EvseId, stay: Stay, kwh: float) -> None:
+    def left(self, evse: EvseId, stay: Stay, kwh: float, drew: StaySaved | None) -> None:
+        """`drew`: what the core has noted of the session."""
         key = stay.vehicle or stay.session
-        energy_wh, said = round(1000 * kwh), stay.told_departure
-        self._stays.insert(0, habits.Stay(key, evse, stay.arrival, stay.departure, energy_wh, announced=said))
+        ended = habits.Stay(
+            key, evse, stay.arrival, stay.departure, round(1000 * kwh), announced=stay.told_departure
+        )
+        if drew is not None:
+            ended = replace(ended, phases=drew.phases, most_ma=drew.most_ma, own_ma=drew.own_ma)
+        self._stays.insert(0, ended)
         del self._stays[MOST_STAYS:]
         self._learnt = self._learnt or stay.departure - LEARNS_EVERY
+
+    def metered(self, now: datetime, import_wh: float) -> None:
+        """The register at the grid connection, from which the month's highest quarter hour follows. While nobody was there it
+        stood still, and the building made the quarters alone."""
+        since, before_wh = self._register or (now - LEARNT_FROM, import_wh)
+        if quarter_start(now) == quarter_start(since):
+            return
+        at, end = quarter_start(since), quarter_start(now)
+        self._register = (now, import_wh)
+        self._imported(at, (import_wh - before_wh) / (max(now - since, QUARTER) / HOUR))
+        while now - since > QUARTERS_SEEN and at < end:
+            load_kw, sun_kw = (None if file is None else file.at(at) for file in (self.load, self.pv))
+            self._imported(at, 1000 * ((load_kw or 0.0) - max(0.0, sun_kw or 0.0)))
+            at += QUARTER
+
+    def _imported(self, start: datetime, mean_w: float) -> None:
+        month = self._month(start)
+        self._highest_w[month] = max(round(mean_w), self._highest_w.get(month, 0))
+
+    def _month(self, at: datetime) -> tuple[int, int]:
+        local = at.astimezone(self.zone)
+        return local.year, local.month
 
     def news(self, now: datetime) -> Iterator[Event]:
         """What has become known since the last time."""
@@ -84,7 +117,7 @@ class Knowledge:
         if self._learnt is not None and now >= self._learnt + LEARNS_EVERY:
             self._learnt = None
             learned = habits.learned(self._stays, self.zone.key, now)
-            yield HabitsLearned(learned, habits.errors_s(self._stays))
+            yield HabitsLearned(learned, habits.errors_s(self._stays), habits.draws(self._stays))
 
     def _ahead(self, now: datetime) -> Iterator[tuple[EvseId, Stay]]:
         for evse, stay in self.announced:
@@ -120,9 +153,15 @@ class Knowledge:
             )
         return replace(
             request,
-            load=self._load.forecast(now, now + FORECAST, self._load.error_w or 0),
+            load=self._load.forecast(now, now + FORECAST, self._load.error_w or 0, self._load_w(now)),
             pv=self._sun.forecast(now, now + FORECAST, -(self._sun.error_w or 0)),
+            peak_w=max(request.peak_w, self._highest_w.get(self._month(now), 0)),
         )
+
+    def _load_w(self, now: datetime) -> int | None:
+        """As the meter shows it now."""
+        kw = None if self.load is None else self.load.at(now)
+        return None if kw is None else round(1000 * kw)
 
     def _see(self, now: datetime) -> None:
         """Learns the quarter hours that are over; what the files hold from before the start is known from then."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from controller.core import events as ev
-from controller.core.commands import Command, SetLimit, StartDischarge
+from controller.core.applied import Applied
+from controller.core.commands import Command, SetLimit, StartDischarge, StaySaved
 from controller.core.depot import Depot
 from controller.core.model import Departure, EvseId, EvseState, Moment, Plan, Site, VehicleId, station_of
 from controller.core.planning import PlanRequest, battery_of
@@ -133,8 +134,8 @@ class Night:
         at = self._now + timedelta(seconds=after_s)
         return Moment(at.timestamp(), at)
 
-    def _tell(self, event: ev.Event, after_s: float = 0.0) -> None:
-        self._depot.apply(event, self._moment(after_s))
+    def _tell(self, event: ev.Event, after_s: float = 0.0) -> Applied:
+        return self._depot.apply(event, self._moment(after_s))
 
     def _warm_up(self) -> None:
         self._depot = Depot(self.site, "simulation")
@@ -165,9 +166,10 @@ class Night:
                 int(plug.register_wh),
                 stay.departure,
             )
-            self._tell(ended)
+            entries = self._tell(ended).entries
+            drew = next((entry for entry in entries if isinstance(entry, StaySaved)), None)
             self.told.ended.append(Ended(stay, plug.kwh, plug.starts, True))
-            self.knowledge.left(evse, stay, plug.kwh)
+            self.knowledge.left(evse, stay, plug.kwh, drew)
             plug.leave()
             del self._here[evse]
             self._shown.pop(evse, None)
@@ -201,6 +203,7 @@ class Night:
         self._tell(ev.TransactionStarted(evse, channel, plug.transaction, token, register_wh, self._now))
         need_wh = round(1000 * stay.told_kwh)
         self._tell(ev.DepartureSet("simulation", Departure(evse, stay.told_departure, energy_wh=need_wh)))
+        self._tell(ev.DrawTold(evse, channel, stay.phases, plug.most_ma))
 
     def _token(self, stay: Stay) -> str:
         """By which the vehicle is known again; a stranger is another one every time."""
@@ -212,6 +215,7 @@ class Night:
     def _step(self, step: timedelta) -> list[Row]:
         before = {evse: plug.kwh for evse, plug in self._here.items()}
         self._measure(0.0)
+        self.knowledge.metered(self._now, self.plant.import_wh)
         now_s = self._now.timestamp()
         for fact in self.knowledge.news(self._now):
             self._tell(fact)

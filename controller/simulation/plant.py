@@ -63,6 +63,13 @@ class Plug:
         return self.voltage_mv * self.phases / 1000
 
     @property
+    def most_ma(self) -> int | None:
+        """What its vehicle can take at most, as it says."""
+        if self.stay is None or self.stay.max_kw is None:
+            return None
+        return round(self.stay.max_kw * 1e6 / self.w_per_a)
+
+    @property
     def full(self) -> bool:
         return self.stay is not None and self.stay.energy_kwh - self.kwh < 1e-6
 
@@ -87,9 +94,7 @@ class Plug:
         if self.stay is None or self.full:
             return 0
         allowed = self.allowed_ma(now_s)
-        if self.stay.max_kw is None:
-            return allowed
-        return min(allowed, round(self.stay.max_kw * 1e6 / self.w_per_a))
+        return allowed if self.most_ma is None else min(allowed, self.most_ma)
 
     def charge(self, now_s: float, seconds: float) -> float:
         """What the vehicle takes in these seconds, in kWh."""

@@ -19,7 +19,6 @@ from controller.simulation.files import BadInput, Series, Stay, moved_by
 from controller.simulation.night import Visit
 
 JITTER_MIN = 20  # how much an added vehicle comes and goes beside the one it is like
-MOST_ADDED = 100
 
 
 def within(stays: Sequence[Stay], start: datetime | None, days: int | None, zone: ZoneInfo) -> list[Stay]:

@@ -22,7 +22,7 @@ from datetime import datetime
 from functools import partial
 
 from controller.core.commands import SetBattery
-from controller.core.events import Event, MeterFailed, MeterReading
+from controller.core.events import Event, MeterFailed
 from controller.core.frames import Frame, Trace
 from controller.ports import Clock, Report
 from drivers.errors import DriverError, Misconfigured, Nonsense
@@ -31,11 +31,11 @@ from drivers.modbus.device import Device
 from drivers.modbus.installed import MeterSettings, reading
 from drivers.modbus.line import Address, Line
 from drivers.modbus.plausible import Continuity
-from drivers.modbus.registers import decode, unfit
+from drivers.modbus.registers import decode
 from drivers.modbus.sunspec_output import OutputSettings, SetPoint
 from drivers.modbus.turns import Contact, ContactSettings, Turn, address
 
-__all__ = ["ContactSettings", "MeterSettings", "ModbusMeters", "OutputSettings", "read_once"]
+__all__ = ["ContactSettings", "MeterSettings", "ModbusMeters", "OutputSettings"]
 
 log = logging.getLogger(__name__)
 
@@ -106,26 +106,6 @@ class ModbusMeters:
         async with asyncio.TaskGroup() as group:
             for bus in self._buses:
                 group.create_task(bus.run(report))
-
-
-async def read_once(settings: MeterSettings, timeout_s: float) -> MeterReading:
-    """One reading without a running driver, checked against the probe of its kind. `timeout_s` bounds each request.
-
-    `taken_s` is the loop's monotonic time. Raises Unreachable, Refused, Nonsense or Misconfigured.
-    """
-    line = Line(address(settings, f"meter {settings.id}"), timeout_s)
-    device = Device(settings.kind, settings.unit)
-    try:
-        await line.open(device.settle_s)
-        taken_s = asyncio.get_running_loop().time()
-        meter, words = await device.read(line)
-        if why := unfit(meter, words):
-            raise Nonsense(f"does not look like {settings.kind}: {why}")
-        return reading(settings, decode(meter, words), taken_s)
-    except DriverError as error:
-        raise type(error)(f"{line} unit {settings.unit}: {error}") from error
-    finally:
-        line.close()
 
 
 def _as_is(point: SetPoint, start_s: float) -> Turn:

@@ -10,10 +10,12 @@ Source: field notes section 2, rows 21-29, 31, 32, 35, 36 and 38.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from controller.core.commands import SetLimit, StartCharging, StopCharging
 from controller.core.events import EvseSample
@@ -24,6 +26,7 @@ from drivers.ocpp.dialects import Switches
 from drivers.ocpp.fitting import fit_ma, fitted
 from drivers.ocpp.footing import Footing
 from drivers.ocpp.memory import Memory
+from drivers.ocpp.profiles import CLOCK_SLACK_S
 from drivers.ocpp.queues import Lane
 from drivers.ocpp.station import Session
 from drivers.ocpp.watch import Judgement, Watch
@@ -35,6 +38,9 @@ LEARNABLE = ("relative", "onelevel", "watts", "notx")
 MOST_TRIES = 2  # of all of them: a no may have other reasons, and a station is not to be worn out
 AFTER_PAUSE = "its first limit after a pause may do nothing: counts at its maximum until it was measured"
 OUTLIVES = "a limit for any transaction may outlive the one it was for: counts at its maximum until it is overwritten"
+IN_ITS_TIME = "its clock is behind: leases are written in its time"
+NO_CLOCK = "its clock is unknown or far behind: its limits count as if they never ended"
+FAR_BEHIND_S = 600.0  # more is rather a stamp that was queued, or local time said to be UTC
 MOST_REPEATS = 3
 SLEEPS_AFTER_S = 60.0
 SHORT_PAUSE_S = 5.0
@@ -69,6 +75,8 @@ class Delivery:
         self._newest: dict[EvseId, SetLimit] = {}  # what the depot commanded last, whatever became of it
         self._repeats: dict[EvseId, int] = {}
         self._woken_s: dict[EvseId, deque[float]] = {}
+        # how far behind the clock was that each limit was written for
+        self._written_for_s: dict[EvseId, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
@@ -88,8 +96,9 @@ class Delivery:
     def start(self, command: StartCharging, number: int, evse: Evse) -> Order:
         limit_ma = self._cut(command.limit_ma)
         able, cut = self.prepared(evse)
-        now = self._clock.now().utc
-        return self._words.start(replace(command, limit_ma=limit_ma), number, cut, able, now)
+        if self._lag_s() == math.inf:
+            self._footing.may_stay(evse, limit_ma)
+        return self._words.start(replace(command, limit_ma=limit_ma), number, cut, able, self._its_time())
 
     # --- a limit ------------------------------------------------------------------------------------------------
 
@@ -107,13 +116,20 @@ class Delivery:
             raise Refused("its limit is a setting, which knows no phases")
         if switches.limit_key:
             return await self._by_key(command, evse, before_ma, until_s, on_wire)
-        told_ma, _ = self._memory.told.get(evse.id, (evse.min_ma, 0.0))
-        resumes = told_ma < evse.min_ma <= command.limit_ma
+        before, is_known = self._told(evse), evse.id in self._memory.told
+        resumes = before is not None and before[0] < evse.min_ma <= command.limit_ma
         if resumes and switches.resume_check:
             self._footing.reserve(evse, AFTER_PAUSE)
+        lag_s = self._lag_s()
+        if lag_s == math.inf:
+            self._footing.may_stay(evse, command.limit_ma)
+        if lag_s:
+            self._memory.note_quirks((NO_CLOCK if lag_s == math.inf else IN_ITS_TIME,))
         status = await self._offer(command, number, evse, until_s, on_wire)
         if status.casefold() == "accepted":
             self._note(command, evse, until_s)
+            self._footing.stays(evse, command.limit_ma if lag_s == math.inf else 0)
+            self._written_for_s[evse.id] = lag_s
             if not command.id and command.transaction is None:
                 self._footing.release(
                     evse, OUTLIVES
@@ -124,9 +140,21 @@ class Delivery:
                 # it has said yes already, and counts at its maximum until it is measured
                 with suppress(Refused):
                     await self._offer(command, number, evse, until_s, None)
-            if resumes and self._may_sleep():
+            if resumes and is_known and self._may_sleep():
                 self._spawn(self._wake(evse, self._newest.get(evse.id)))
         return status
+
+    def _lag_s(self) -> float:
+        """By how much leases are written for a clock behind ours: nothing as long as they end in time anyway. Endless where
+        they may not end."""
+        behind_s = self._memory.hearing.behind_s(self._clock.now())
+        if behind_s is None or behind_s > FAR_BEHIND_S:
+            return math.inf
+        return behind_s if behind_s > CLOCK_SLACK_S else 0.0
+
+    def _its_time(self) -> datetime:
+        now, lag_s = self._clock.now().utc, self._lag_s()
+        return now if lag_s == math.inf else now - timedelta(seconds=lag_s)
 
     def _cut(self, limit_ma: int) -> int:
         cut_ma = fit_ma(limit_ma, self._memory.manners.switches)
@@ -160,11 +188,10 @@ class Delivery:
 
     def _limit(self, command: SetLimit, number: int, evse: Evse, until_s: float, able: Capabilities) -> Order:
         """For what is left of its lease: a station that answers slowly must not get more by being asked again."""
-        now = self._clock.now()
-        left_s = until_s - now.mono_s
+        left_s = until_s - self._clock.now().mono_s
         if left_s <= 0:
             raise Refused("its lease ran out before the station had taken it")
-        return self._words.limit(replace(command, lease_s=left_s), number, evse, able, now.utc)
+        return self._words.limit(replace(command, lease_s=left_s), number, evse, able, self._its_time())
 
     async def _exchange(self, order: Order, on_wire: Callable[[], None] | None) -> str:
         return status_of(await self._session.exchange(order.action, order.payload, Lane.SAFETY, on_wire))
@@ -226,6 +253,15 @@ class Delivery:
             self._note(replace(command, limit_ma=amperes_ma), evse, until_s)
         return status
 
+    def _told(self, evse: Evse) -> tuple[int, int, float] | None:
+        """The least and the most that it may have been told in this transaction, and until when that holds."""
+        since_s, now_s = self._memory.since_s, self._clock.now().mono_s
+        if (told := self._memory.told.get(evse.id)) is not None:
+            limit_ma, until_s = told
+            return limit_ma, limit_ma, until_s
+        until_s = since_s + evse.link.lease_s + evse.link.lease_slack_s
+        return (0, evse.max_ma, until_s) if now_s < until_s else None
+
     def _note(self, command: SetLimit, evse: Evse, until_s: float) -> None:
         now_s = self._clock.now().mono_s
         self._memory.told[evse.id] = (command.limit_ma, until_s)
@@ -254,6 +290,16 @@ class Delivery:
             case Judgement.HIGH if self._footing.is_reserved(evse.id):
                 self._repeat(evse)
 
+    def clock_told(self) -> None:
+        """A stamp was heard. A limit whose end nobody knew ends in time, if its clock is right; one that was written for a
+        clock less behind does not, and is written anew."""
+        behind_s = self._memory.hearing.behind_s(self._clock.now()) or 0.0
+        for evse in self._evses.values():
+            if behind_s <= CLOCK_SLACK_S:
+                self._footing.stays(evse, 0)
+            elif behind_s > self._written_for_s.get(evse.id, math.inf) + CLOCK_SLACK_S:
+                self.say_again(evse.id)
+
     def status(self, evse: EvseId, state: EvseState) -> None:
         self._watch.states[evse] = state
         if state is EvseState.AVAILABLE:
@@ -261,14 +307,19 @@ class Delivery:
 
     def transaction_ended(self, evse_id: EvseId) -> None:
         """A profile of the transaction has gone with it; one for any transaction is still there and would outlive it."""
-        told, evse = self._memory.told.pop(evse_id, None), self._evses.get(evse_id)
+        evse = self._evses.get(evse_id)
         self._watch.forget(evse_id)
         if evse is None:
             return
+        told = self._told(evse)
+        self._memory.told.pop(evse_id, None)
         self._footing.release(evse)
-        if told is None or self._memory.manners.switches.tx_purpose in ("", "TxProfile"):
+        if self._memory.manners.switches.tx_purpose in ("", "TxProfile"):
+            self._footing.stays(evse, 0)
             return
-        told_ma, until_s = told
+        if told is None:
+            return
+        _, told_ma, until_s = told
         left_s = until_s - self._clock.now().mono_s
         if left_s > 0 and told_ma > evse.fallback_ma:
             channel = self._words.channel

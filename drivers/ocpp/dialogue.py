@@ -103,6 +103,8 @@ class Dialogue:
             return heard
         if (signed := signed_values(self.session.station, payload)) is not None:
             await self._report(signed)
+        if self._memory.hearing.note_stamp(payload, self._clock.now()):
+            self._desk.delivery.clock_told()
         payload = self._straightened(action, payload)
         request = self.words.read(action, payload, self._known(), self._clock.now())
         self._memory.note_quirks(request.remarks)
@@ -175,6 +177,7 @@ class Dialogue:
         """The newest introduction counts: whatever setup was doing starts again, unless we asked for this one."""
         memory = self._memory
         memory.manners.introduced(booted.vendor, booted.model, booted.firmware)
+        memory.hearing.introduced()
         switches = memory.manners.switches
         self.session.pings = switches.ws_ping
         if not switches.ws_ping:

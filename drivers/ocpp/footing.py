@@ -17,10 +17,12 @@ from drivers.ocpp.dialects import Manners
 
 @dataclass(slots=True)
 class Reserves:
-    """Over all connections. stored: EVSEs that took their fallback. why: those that count at their maximum for now."""
+    """Over all connections. stored: EVSEs that took their fallback. why: those that count at their maximum for now.
+    stays_ma: limits that may never end by themselves, because nobody knows the clock that is to end them."""
 
     stored: set[EvseId] = field(default_factory=set)
     why: dict[EvseId, str] = field(default_factory=dict)
+    stays_ma: dict[EvseId, int] = field(default_factory=dict)
 
 
 class Footing:
@@ -63,12 +65,25 @@ class Footing:
         if self._reserves.why.pop(evse.id, None) is not None and evse.id in self._reserves.stored:
             self._renew(evse)
 
+    def may_stay(self, evse: Evse, limit_ma: int) -> None:
+        """It may be told, or follow already, a limit that does not end: what it does alone is at least that."""
+        self.stays(evse, max(limit_ma, self._reserves.stays_ma.get(evse.id, 0)))
+
+    def stays(self, evse: Evse, limit_ma: int) -> None:
+        """The one that it follows now; 0: whatever it follows ends."""
+        held_ma = self._reserves.stays_ma.pop(evse.id, 0)
+        if limit_ma > evse.fallback_ma:
+            self._reserves.stays_ma[evse.id] = limit_ma
+        if held_ma != self._reserves.stays_ma.get(evse.id, 0) and evse.id in self._reserves.stored:
+            self._renew(evse)
+
     def is_reserved(self, evse: EvseId) -> bool:
         return evse in self._reserves.why
 
     def _renew(self, evse: Evse) -> None:
         why = self._manners.switches.reserve or self._reserves.why.get(evse.id)
         if why is None or why == "":
-            self._tell(FallbackStored(evse.id, self._channel, evse.fallback_ma))
+            alone_ma = self._reserves.stays_ma.get(evse.id, evse.fallback_ma)
+            self._tell(FallbackStored(evse.id, self._channel, alone_ma))
         else:
             self._tell(FallbackRefused(evse.id, self._channel, why))

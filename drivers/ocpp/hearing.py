@@ -4,8 +4,14 @@ Owns the repair of time stamps (a station that takes local time for UTC would ot
 it measures would be thrown away) and the facts that make watts of amperes. Pure. Source: field notes section 2, rows 31,
 32 and 54.
 
-A clock is called wrong only by values of now: two MeterValues that come at least MATCH_APART_S apart with stamps just as
-far apart. What was queued while the link was down comes in one go, so its stamps run away from the time of receipt.
+A clock is called wrong only by values of now: two messages with values that come at least MATCH_APART_S apart with
+stamps just as far apart. What was queued while the link was down comes in one go, so its stamps run away from the time of
+receipt.
+
+How far it is behind at most is another matter: whoever writes a lease must know, for the station ends it by that clock. A
+stamp was made before it was heard, so one alone tells, however long it was queued. It is kept in monotonic time: when our
+clock is set, a station that has not heard of it is behind by as much more. Only a second stamp that is just as far behind
+shows that its clock was set back.
 """
 
 from __future__ import annotations
@@ -35,10 +41,36 @@ class Hearing:
     voltage_mv: int | None = None
     phases_used: dict[EvseId, int] = field(default_factory=dict)
     _last: tuple[float, datetime] | None = None
+    _ticks: datetime | None = None  # what its clock shows, or less, at our monotonic zero
+    _slower: tuple[float, datetime] | None = None  # when a stamp was heard that tells less, and what
+
+    def introduced(self) -> None:
+        """It may have lost its clock."""
+        self._ticks = self._slower = None
+
+    def note_stamp(self, payload: Payload, now: Moment) -> bool:
+        """Whether there was one."""
+        stamp = _newest(payload)
+        if stamp is None:
+            return False
+        ticks, slower = stamp - timedelta(seconds=now.mono_s), self._slower
+        if self._ticks is None or ticks >= self._ticks:
+            self._ticks, self._slower = ticks, None
+        elif slower is None or abs((ticks - slower[1]).total_seconds()) > MATCH_WITHIN_S:
+            self._slower = (now.mono_s, ticks)
+        elif now.mono_s - slower[0] >= MATCH_APART_S:
+            self._ticks, self._slower = min(ticks, slower[1]), None
+        return True
+
+    def behind_s(self, now: Moment) -> float | None:
+        """How far its clock is behind ours at most; None: it has not told."""
+        if self._ticks is None:
+            return None
+        return (now.utc - self._ticks).total_seconds() - now.mono_s
 
     def straighten(self, action: str, payload: Payload, now: Moment) -> Payload:
         """The message with its stamps in our time, once its clock is known to be wrong."""
-        if action == "MeterValues":
+        if action in ("MeterValues", "TransactionEvent"):
             self._listen(payload, now)
         return _shifted(payload, self.offset_s) if self.offset_s else payload
 
@@ -77,7 +109,7 @@ def _newest(payload: Payload) -> datetime | None:
     entries = payload.get("meterValue")
     stamps = [
         parse_time(entry.get("timestamp"))
-        for entry in (entries if isinstance(entries, list) else [])
+        for entry in (payload, *(entries if isinstance(entries, list) else ()))
         if isinstance(entry, dict)
     ]
     return max((stamp for stamp in stamps if stamp is not None and is_plausible(stamp)), default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Memory:
     fallback_spared: setup leaves it with the fallback it has.
     manners: its dialect. hearing: its clock, volts and phases. reserves: what of it counts at its maximum. boots: when it
     introduced itself, the newest last. offered: the subprotocols it came with. configuration: what it said of its settings.
-    told: the last limit that each EVSE said yes to in its transaction, and until when it holds.
+    told: the last limit that each EVSE said yes to in its transaction, and until when it holds. since_s: what it was told
+    before that (in an earlier run, in the words of another version) nobody knows.
     """
 
     station: StationId
@@ -61,15 +63,18 @@ class Memory:
     offered: tuple[str, ...] = ()
     configuration: Mapping[str, str] = field(default_factory=dict)
     told: dict[EvseId, tuple[int, float]] = field(default_factory=dict)
+    since_s: float = -math.inf
 
-    def afresh(self, channel: str) -> Memory:
+    def afresh(self, channel: str, now_s: float) -> Memory:
         """For the same station on another version: nothing it said in the old words counts, only people read on. There are
         none before its first connection: what is known then was recalled from an earlier run."""
         if not self.channel:
             self.channel = channel
             return self
         manners = Manners(self.manners.table, self.manners.pinned)
-        return Memory(self.station, channel, self.frames, boot_held=self.boot_held, manners=manners)
+        return Memory(
+            self.station, channel, self.frames, boot_held=self.boot_held, manners=manners, since_s=now_s
+        )
 
     def running_on(self, evse: EvseId) -> str | None:
         """The newest transaction of an EVSE that runs."""

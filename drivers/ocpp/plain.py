@@ -8,6 +8,7 @@ sections B11, C11, F05-F06, G03-G04, H01-H02, N01, P01.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from drivers.ocpp.samples import parse_time
 from drivers.ocpp.words import Order, status_of, text_of, utc_text
 
 Row = dict[str, Any]
+_CARRIES = re.compile(r"(?:https?|ftps?|sftp)://[^/\s]\S*$", re.IGNORECASE)  # OCPP 1.6 5.10, 2.0.1 N01
 RESERVATIONS = (
     1000  # one reservation per EVSE: its number is this + the EVSE's, so that it can be named again
 )
@@ -75,6 +77,15 @@ class Asked:
         value = self.text(key)
         if value is None:
             raise Misconfigured(f"{key} is missing")
+        return value
+
+    def address(self, key: str) -> str:
+        """Where a station can carry a file; what is wrong is not repeated, there may be a password in it."""
+        value = self.needed(key)
+        if _CARRIES.match(value) is None:
+            raise Misconfigured(
+                f"{key} must begin with http://, https://, ftp://, ftps:// or sftp:// and name a host"
+            )
         return value
 
     def number(self, key: str) -> int | None:
@@ -226,7 +237,7 @@ def trigger(asked: Asked) -> Question:
 
 
 def logs(asked: Asked) -> Question:
-    security, to = asked.flag("security"), asked.needed("to")
+    security, to = asked.flag("security"), asked.address("to")
     span = {"since": asked.time("since"), "until": asked.time("until")}
 
     def named(since: str, until: str) -> Payload:

@@ -67,7 +67,8 @@ class OcppServer:
         self._clock = clock
         self._links: dict[StationId, _Link] = {}
         self._memories = {
-            station: Memory(station, manners=Manners(settings.dialects)) for station in settings.stations
+            station: Memory(station, manners=Manners(settings.dialects), since_s=clock.now().mono_s)
+            for station in settings.stations
         }
         folder = settings.folder
         self._learnt = Learnt(settings.stations, folder / FILE if folder else None)
@@ -283,7 +284,7 @@ class OcppServer:
         if words is None:
             return  # the door lets nobody through without one
         if self._memories[station].channel != words.channel:
-            self._memories[station] = self._memories[station].afresh(words.channel)
+            self._memories[station] = self._memories[station].afresh(words.channel, self._clock.now().mono_s)
             self._learnt.adopt(station, words.channel, self._memories[station].manners)
         memory = self._memories[station]
         memory.offered = _offered(socket)

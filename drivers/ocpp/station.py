@@ -98,7 +98,6 @@ class Session:
         self.station = station
         self.dialect = dialect
         self.ended = False
-        self.strange_answers = 0  # results that belong to no open call
         self.pings = True  # some stations cannot bear them
         self._socket = socket
         self._patience = patience
@@ -253,7 +252,6 @@ class Session:
     def _resolve(self, message_id: str, outcome: object) -> None:
         answer = self._open.get(message_id)
         if answer is None or answer.done():
-            self.strange_answers += 1
             self._note_nonsense()
         elif isinstance(outcome, DriverError):
             answer.set_exception(outcome)

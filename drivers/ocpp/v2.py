@@ -12,8 +12,14 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
-from controller.core.events import FaultReported, StationBooted, StatusChanged, TokenPresented
-from controller.core.model import EvseState, Moment, Verdict
+from controller.core.events import (
+    DrawTold,
+    FaultReported,
+    StationBooted,
+    StatusChanged,
+    TokenPresented,
+)
+from controller.core.model import EvseId, EvseState, Moment, Verdict
 from drivers.ocpp import samples, v2_transactions
 from drivers.ocpp.frames import BadCall, Flaw, Payload, clean
 from drivers.ocpp.schemas import Schemas
@@ -26,6 +32,7 @@ from drivers.ocpp.words import (
     always,
     firmware_progress,
     integer,
+    nothing,
     sample_of,
     station_status,
     text_of,
@@ -65,6 +72,7 @@ _FROM_WAITING = frozenset(
         "SignCertificate",
     }
 )
+_TRANSFER_PHASES: Mapping[str, int] = {"AC_single_phase": 1, "AC_two_phase": 2, "AC_three_phase": 3}
 _MOST_EVENTS = 20  # of one NotifyEvent
 
 
@@ -109,7 +117,7 @@ def _boot(payload: Payload, known: Known, now: Moment) -> Request:
         serial=text_of(station, "serialNumber"),
     )
     reboot = text_of(payload, "reason").casefold() != "triggered"
-    return Request((booted,), always(answer), remember=known.story.rebooted if reboot else _nothing)
+    return Request((booted,), always(answer), remember=known.story.rebooted if reboot else nothing)
 
 
 def _heartbeat(payload: Payload, known: Known, now: Moment) -> Request:
@@ -214,7 +222,7 @@ def _event(payload: Payload, known: Known, now: Moment) -> Request:
 def _needs(payload: Payload, known: Known, now: Moment) -> Request:
     """NotifyEVChargingNeeds. Limits of a running transaction are renewed all the time, so a schedule does follow."""
     number = integer(payload.get("evseId"))
-    if number not in known.evses:
+    if number is None or number not in known.evses:
         return Request(
             (), always({"status": "Rejected"}), ("charging needs of an EVSE that is not configured",)
         )
@@ -230,7 +238,17 @@ def _needs(payload: Payload, known: Known, now: Moment) -> Request:
     amount = next((f"{amount:.0f}" for amount in asked if amount is not None), "an unknown number of")
     leaves = text_of(needs, "departureTime") or "an unknown time"
     news = f"EVSE {number}: the vehicle asks for {amount} Wh until {leaves}"
-    return Request((), always({"status": "Accepted"}), news=news)
+    return Request(
+        _draw(needs, known.evses[number].id, known.channel), always({"status": "Accepted"}), news=news
+    )
+
+
+def _draw(needs: Payload, evse: EvseId, channel: str) -> tuple[DrawTold, ...]:
+    """Of an AC vehicle; how much a DC one takes follows from its battery, minute by minute."""
+    phases = _TRANSFER_PHASES.get(text_of(needs, "requestedEnergyTransfer"))
+    most_a = samples.number(_dict(needs, "acChargingParameters").get("evMaxCurrent"))
+    most_ma = None if most_a is None or not 1 <= most_a <= 1000 else int(most_a * 1000)
+    return () if phases is None and most_ma is None else (DrawTold(evse, channel, phases, most_ma),)
 
 
 # --- what is only noted ---------------------------------------------------------------------------------------
@@ -279,10 +297,6 @@ def _hashes(request: Payload) -> Payload | None:
         "serialNumber": text_of(data, "serialNumber", 40),
     }
     return kept if kept["hashAlgorithm"] in ("SHA256", "SHA384", "SHA512") else None
-
-
-def _nothing() -> None:
-    pass
 
 
 _EMPTY = _always_says({})

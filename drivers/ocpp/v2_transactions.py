@@ -34,6 +34,7 @@ from drivers.ocpp.words import (
     Request,
     always,
     integer,
+    nothing,
     odd_time,
     sample_of,
     text_of,
@@ -187,10 +188,6 @@ def _remarks(told: _Told, known: Known) -> tuple[str, ...]:
 # --- what it means --------------------------------------------------------------------------------------------
 
 
-def _nothing() -> None:
-    pass
-
-
 def _going_on(told: _Told, known: Known) -> tuple[tuple[Event, ...], Callable[[], None]]:
     """Started and Updated (and words we do not know): an opening, the moment energy may flow, or nothing new."""
     story, name = known.story, told.transaction
@@ -199,8 +196,8 @@ def _going_on(told: _Told, known: Known) -> tuple[tuple[Event, ...], Callable[[]
     authorizes = told.presented and told.trigger != "stopauthorized"
     if name in known.transactions or name in known.ended:
         if evse is not None and told.kind == "started":
-            return (_start(told, known, None),), _nothing  # again: the depot knows, and answers for the token
-        return (*_identified(told, known, authorizes), *_closing(told, known)), _nothing
+            return (_start(told, known, None),), nothing  # again: the depot knows, and answers for the token
+        return (*_identified(told, known, authorizes), *_closing(told, known)), nothing
     begun = opening or Opening(told.number, told.token, _register(told), told.stamp, told.offline)
     silent = told.phase not in _FLOWING and (told.kind == "started" or opening is not None)
     resting = told.phase in _RESTING or silent
@@ -290,7 +287,7 @@ def _live(told: _Told, known: Known, now: Moment) -> tuple[tuple[Event, ...], Ca
     number = told.number
     evse = known.evses.get(number) if number is not None else None
     if number is None or evse is None or not told.newest or told.transaction in known.ended:
-        return (), _nothing
+        return (), nothing
     state = _state(told, known, number)
     events: list[Event] = []
     if state is not None and not told.offline and known.statuses.get(number) is not state:

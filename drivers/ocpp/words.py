@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from controller.core.commands import SetLimit, StartCharging, StartDischarge, StopCharging, UpgradeFirmware
 from controller.core.events import (
+    DrawTold,
     EvseSample,
     FaultReported,
     FirmwareReported,
@@ -52,6 +53,7 @@ Event = (
     | FirmwareReported
     | FaultReported
     | TransactionMeasured
+    | DrawTold
 )
 Reply = Callable[[Answer | None], Payload | None]  # None: no answer at all, so that the station repeats
 Ask = Callable[[str, Payload], Awaitable[Payload | None]]  # a question of setup; None: no usable answer
@@ -137,7 +139,7 @@ class Known:
     waiting: bool = False  # the last one was: until the next, the station has nothing to say unasked
 
 
-def _nothing() -> None:
+def nothing() -> None:
     pass
 
 
@@ -155,7 +157,7 @@ class Request:
     remarks: tuple[str, ...] = ()
     station_wide: bool = False
     news: str = ""
-    remember: Callable[[], None] = _nothing
+    remember: Callable[[], None] = nothing
 
 
 class Words(Protocol):

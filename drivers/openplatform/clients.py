@@ -53,7 +53,7 @@ from drivers.openplatform.clients_stream import Listener, Streams
 from drivers.openplatform.clients_words import (
     Cleared,
     LocalDevice,
-    check_stop,
+    check_reason,
     device_fields,
     read_discharge,
     read_flexibility,
@@ -261,7 +261,7 @@ class ClientSurface:
         evse = self._evse_of(request)
         if not self._is_discharging(evse):  # what was begun here may be ended here (G-14)
             self._need_permit(evse, "stop")
-        check_stop(await read_json(request))
+        check_reason(await read_json(request))  # a stop carries nothing else
         return _queued(await self._order(client, "stop", StopWished("", f"client {client}", evse.id)))
 
     async def _discharge(self, request: web.Request, client: str) -> web.Response:

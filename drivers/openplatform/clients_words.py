@@ -216,11 +216,6 @@ def read_discharge(body: Fields, by: str, evse: Evse, readings: Readings) -> Dis
     )
 
 
-def check_stop(body: Fields) -> None:
-    """A stop carries nothing we act on; a reason that is no text is refused all the same."""
-    _check_reason(body)
-
-
 def read_flexibility(body: Fields, site_id: str, operator_id: str, longest_s: float) -> Flexibility:
     """Raises ApiError 3001 when a target is not this site (or this client's operator): then nothing is done."""
     kind = choice(body, "target_type", ("site", "operator", "all"))
@@ -241,7 +236,7 @@ def read_flexibility(body: Fields, site_id: str, operator_id: str, longest_s: fl
     if not isinstance(params, dict):
         raise invalid("params", params, "an object")
     with _inside("params"):
-        _check_reason(params)
+        check_reason(params)
         percent = 0 if command == "pause_charging" else integer(params, "power_limit_percent", 0, 100)
         duration_s = integer(params, "duration", 1, int(longest_s))
         if percent is None or duration_s is None:
@@ -340,7 +335,7 @@ def _read_clock(slot: Fields, name: str) -> int:
     raise invalid(name, value, "a clock time like 22:00")
 
 
-def _check_reason(fields: Fields) -> None:
+def check_reason(fields: Fields) -> None:
     """Free text for people; it goes no further."""
     if not isinstance(fields.get("reason", ""), str):
         raise invalid("reason", fields["reason"], "a text")

@@ -22,21 +22,12 @@ from controller.core.units import floor_to_step, load_ma, load_w, whole
 from drivers.openplatform import answers
 from drivers.openplatform.devices_desk import Order, StorePlan
 from drivers.openplatform.limits import is_pause, kw, limit_w, start_power_w
-from drivers.openplatform.words import stop_request
+from drivers.openplatform.words import STATES, stop_request
 
 _STEP_W = 10
 
 _KW, _KWH, _VOLTS, _AMPS = 2000.0, 1e9, 2000.0, 5000.0  # what no connector reaches
 _CODE = re.compile(r"(?:F-?)?0*([1-9][0-9]{0,3})", re.ASCII | re.IGNORECASE)
-
-_STATES = {
-    "idle": EvseState.AVAILABLE,
-    "preparing": EvseState.PREPARING,
-    "charging": EvseState.CHARGING,
-    "discharging": EvseState.DISCHARGING,
-    "fault": EvseState.FAULTED,
-    "unavailable": EvseState.UNAVAILABLE,
-}
 
 Fields = Mapping[str, Any]
 
@@ -145,7 +136,7 @@ def read_heartbeat(body: Fields, readings: Readings) -> Heartbeat:
 def read_telemetry(body: Fields) -> Telemetry:
     text = _text(body, "state")
     power_w = load_w(_number(body, "power", _KW) * 1000)
-    state = _STATES.get(text)
+    state = STATES.get(text)
     if state is EvseState.DISCHARGING:
         power_w = -abs(power_w)  # the sign of uploads is not published; the state is (G-14)
     answers.number(body, "temperature", -500, 5000)

@@ -16,7 +16,6 @@ Source: DESIGN sections 5 and 6, Open Platform REFERENCE sections 13 and 16, GAP
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import ssl
 from collections import deque
@@ -52,6 +51,7 @@ from drivers.openplatform.clients import ClientSurface, LocalClient
 from drivers.openplatform.clients_books import Book, Books
 from drivers.openplatform.devices import DeviceSurface, OnsiteCharger
 from drivers.openplatform.devices_faults import CHANNEL
+from drivers.openplatform.settings import is_loopback
 from drivers.openplatform.traces import Traces
 from drivers.openplatform.vault import Vault, VaultFull
 
@@ -271,7 +271,7 @@ def _purpose(command: Steering | UpgradeFirmware | StoreSchedule | DropSchedule)
 
 def _tls(settings: OnsiteSettings) -> ssl.SSLContext | None:
     if settings.tls_cert is None and settings.tls_key is None:
-        if not _is_loopback(settings.listen_host):
+        if not is_loopback(settings.listen_host):
             raise Misconfigured(
                 f"open platform host on {settings.listen_host}: without tls_cert and tls_key only 127.0.0.1 is allowed"
             )
@@ -285,12 +285,3 @@ def _tls(settings: OnsiteSettings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise Misconfigured(f"open platform host: {settings.tls_cert}: {error.strerror or error}") from None
     return context
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

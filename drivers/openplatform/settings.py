@@ -73,7 +73,7 @@ def address(base_url: str, region: str = "site", host_names_region: bool = True)
             "open platform: base_url must be like https://host/v1, without user, query or fragment"
         )
     if parts.scheme == "http":
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise Misconfigured(
                 f"open platform: http to {host} would show the secret to the network; use https"
             )
@@ -97,7 +97,7 @@ def address(base_url: str, region: str = "site", host_names_region: bool = True)
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -26,7 +26,7 @@ _MAX_KW = 2000.0  # no connector reaches this; a bigger number is a broken one
 _MAX_KWH = 10_000.0
 _STOP_REASONS = ("user_request", "time_limit", "fault")
 
-_STATES = {
+STATES = {
     "idle": EvseState.AVAILABLE,
     "preparing": EvseState.PREPARING,
     "charging": EvseState.CHARGING,
@@ -261,7 +261,7 @@ def _connector(item: Mapping[str, Any], state_field: str) -> ConnectorReading | 
     if isinstance(number, bool) or not isinstance(number, int):
         return None
     text = as_text(item.get(state_field)) or as_text(item.get("state")) or as_text(item.get("status")) or ""
-    state = _STATES.get(text)
+    state = STATES.get(text)
     power_kw = as_number(item.get("power"), _MAX_KW)
     current_a = as_number(item.get("current"), _MAX_KW)
     energy_kwh = as_number(item.get("energy_delivered"), _MAX_KWH)

@@ -20,7 +20,7 @@ from drivers.sim import flash, merge, orders, upkeep
 from drivers.sim.cards import Card, reserved
 from drivers.sim.connector import Connector
 from drivers.sim.errands import Errands
-from drivers.sim.evse import SimEvse
+from drivers.sim.evse import SimEvse, watched
 from drivers.sim.link import CallError, Link
 from drivers.sim.outbox import Json, Record, Slip, Transaction
 from drivers.sim.quirks import HONEST, Quirks
@@ -100,7 +100,6 @@ class SimCharger:
         self._skew = timedelta(seconds=skew_s)
         self._off_until_s = 0.0
         self._reset: tuple[float, str] | None = None
-        self._look_soon = False
         self._accepted_s = self._called_s = float("-inf")
 
     # --- what tests and the demo do to it ---------------------------------------------------------------------
@@ -112,22 +111,13 @@ class SimCharger:
 
     async def run(self) -> None:
         """Lives until cancelled, then leaves the contactors open and no socket behind."""
-        loop = asyncio.get_running_loop()
-
-        def look_soon() -> None:
-            if not self._look_soon:
-                self._look_soon = True
-                loop.call_soon(self.look)
-
-        for connector in self.connectors:
-            connector.evse.watchers.append(look_soon)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.link.run())
-                tasks.create_task(self._look_regularly())
+            with watched((connector.evse for connector in self.connectors), self.look):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self.link.run())
+                    tasks.create_task(self._look_regularly())
         finally:
             for connector in self.connectors:
-                connector.evse.watchers.remove(look_soon)
                 connector.evse.energised = False
             await self.errands.close()
 
@@ -174,7 +164,6 @@ class SimCharger:
 
     def look(self) -> None:
         """Looks at cables, cards, clocks and profiles and acts on them. Cheap when nothing happened."""
-        self._look_soon = False
         now = self.clock.now()
         if now.mono_s < self._off_until_s:
             return

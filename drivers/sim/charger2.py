@@ -24,7 +24,7 @@ from drivers.sim.charger2_merge import Allowed, allowed, still_valid, survivors
 from drivers.sim.charger2_sessions import Sessions
 from drivers.sim.charger2_variables import PASSWORD, Place, factory
 from drivers.sim.errands import Errands
-from drivers.sim.evse import SimEvse
+from drivers.sim.evse import SimEvse, watched
 from drivers.sim.link import CallError, Link
 from drivers.sim.outbox import Json, Slip
 from drivers.sim.quirks import HONEST, Quirks
@@ -121,7 +121,6 @@ class SimStation:
         self._off_until_s = 0.0
         self._offline_since_s: float | None = clock.now().mono_s
         self._aligned_due: datetime | None = None
-        self._look_soon = False
         charger2_model.add_live_variables(self)
         self.settings_changed()
 
@@ -134,22 +133,13 @@ class SimStation:
 
     async def run(self) -> None:
         """Lives until cancelled, then leaves the contactors open and no socket behind."""
-        loop = asyncio.get_running_loop()
-
-        def look_soon() -> None:
-            if not self._look_soon:
-                self._look_soon = True
-                loop.call_soon(self.look)
-
-        for evse in self.evses:
-            evse.evse.watchers.append(look_soon)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.link.run())
-                tasks.create_task(self._look_regularly())
+            with watched((evse.evse for evse in self.evses), self.look):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self.link.run())
+                    tasks.create_task(self._look_regularly())
         finally:
             for evse in self.evses:
-                evse.evse.watchers.remove(look_soon)
                 evse.evse.energised = False
             await self.errands.close()
 
@@ -234,7 +224,6 @@ class SimStation:
 
     def look(self) -> None:
         """Looks at cables, cards, clocks and profiles and acts on them. Cheap when nothing happened."""
-        self._look_soon = False
         now = self.clock.now()
         if now.mono_s < self._off_until_s:
             return

@@ -31,7 +31,7 @@ from drivers.sim.devicelink import DeviceLink
 from drivers.sim.devicememory import EVENT, RECORD, Memory
 from drivers.sim.deviceorders import Command, UpgradeOrder, forever, read_command
 from drivers.sim.devicewire import DeviceWire, Json
-from drivers.sim.evse import SimEvse
+from drivers.sim.evse import SimEvse, watched
 from drivers.sim.quirks import CAREFUL, DeviceQuirks
 from drivers.sim.vehicle import Vehicle
 
@@ -117,7 +117,6 @@ class SimDevice:
         self._off_until_s = -math.inf
         self._tasks: asyncio.TaskGroup | None = None
         self._work: set[asyncio.Task[None]] = set()
-        self._look_soon = False
 
     # --- what tests and the demo do to it ---------------------------------------------------------------------
 
@@ -132,24 +131,14 @@ class SimDevice:
 
     async def run(self) -> None:
         """Lives until cancelled; then the power is gone: contactors open, no socket left behind."""
-        loop = asyncio.get_running_loop()
-
-        def look_soon() -> None:
-            if not self._look_soon:
-                self._look_soon = True
-                loop.call_soon(self.look)
-
-        for connector in self.connectors:
-            connector.evse.watchers.append(look_soon)
-        self.link_changed(False)
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self.link.run())
-                self._tasks.create_task(self._look_regularly())
+            with watched((connector.evse for connector in self.connectors), self.look):
+                self.link_changed(False)
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._tasks.create_task(self.link.run())
+                    self._tasks.create_task(self._look_regularly())
         finally:
             self._tasks = None
-            for connector in self.connectors:
-                connector.evse.watchers.remove(look_soon)
             self._lose_power()
 
     def reboot(self, away_s: float = BOOT_S) -> None:
@@ -164,7 +153,6 @@ class SimDevice:
 
     def look(self) -> None:
         """Looks at cables, clocks, limits and schedules and acts on them. Cheap when nothing happened."""
-        self._look_soon = False
         now = self._now()
         if now.mono_s < self._off_until_s:
             return

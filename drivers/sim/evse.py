@@ -6,7 +6,9 @@ drives it; who watches it is told of every change through `watchers`. Knows no p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from drivers.sim.vehicle import Vehicle
 
@@ -14,6 +16,31 @@ Amps = tuple[float, float, float]
 
 NOTHING: Amps = (0.0, 0.0, 0.0)
 DRAWING_A = 0.5  # below this a station calls the vehicle suspended
+
+
+@contextmanager
+def watched(evses: Iterable[SimEvse], look: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile `look` is called in the loop's next turn, once for all that happened at these EVSEs until then."""
+    loop, watching, waits = asyncio.get_running_loop(), list(evses), False
+
+    def look_now() -> None:
+        nonlocal waits
+        waits = False
+        look()
+
+    def look_soon() -> None:
+        nonlocal waits
+        if not waits:
+            waits = True
+            loop.call_soon(look_now)
+
+    for evse in watching:
+        evse.watchers.append(look_soon)
+    try:
+        yield
+    finally:
+        for evse in watching:
+            evse.watchers.remove(look_soon)
 
 
 class SimEvse:

@@ -114,8 +114,8 @@ def _pictures() -> Iterator[Snapshot]:
         for moved in range(MOVED):
             at = (number * MOVED + moved) % STATIONS
             milli = 15_000 + (number * 137 + moved * 311) % 1000
-            evses[at] = replace(
-                evses[at], measured_ma=PerPhase(milli, milli, milli), power_w=milli * 690 // 1000
+            evses[at] = evses[at]._replace(
+                measured_ma=PerPhase(milli, milli, milli), power_w=milli * 690 // 1000
             )
         now = replace(now, time=depot_values.NOW + timedelta(seconds=number / PER_S), evses=tuple(evses))
         yield now

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from whole_house import FALLBACK_A, WholeHouse, card
+from whole_house import FALLBACK_A, WholeHouse, card, opened
 
 from controller.cli.compose import House
-from controller.config import load
 from drivers.sim.dc import DcEvse
 from drivers.sim.quirks import HONEST
 from drivers.sim.site import ocpp_station
@@ -59,27 +57,8 @@ class DcHouse(WholeHouse):
         return vehicle
 
 
-@asynccontextmanager
-async def dc_house(folder: Path, limit_a: float, version: str) -> AsyncIterator[DcHouse]:
-    site = DcHouse(limit_a, version)
-    await site.meter.start()
-    try:
-        file = folder / "depot.toml"
-        file.write_text(site.config())
-        house = House(load(file), site.clock)
-        async with house.open() as runtime:
-            site.runtime = runtime
-            running = asyncio.create_task(house.run(runtime, [lambda: site._stations(house)]))
-            try:
-                await site.until(site.is_ready)
-                yield site
-            finally:
-                running.cancel()
-                await asyncio.wait({running})
-                if not running.cancelled():
-                    running.result()
-    finally:
-        await site.meter.stop()
+def dc_house(folder: Path, limit_a: float, version: str) -> AbstractAsyncContextManager[DcHouse]:
+    return opened(DcHouse(limit_a, version), folder)
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from controller.cli.compose import House
 from controller.clock import SystemClock
-from controller.config import load
 from controller.core.events import RosterSet
 from controller.core.snapshot import Snapshot
 from controller.roster_file import read_csv
 from controller.runtime import Runtime
 from drivers.sim.site import DemoSite
 from drivers.sim.sunshine import Sunshine
+from tests.demo_house import demo_house
 
 SPEED = 5.0
 DEADLINE_S = 60.0  # real seconds; on a quiet machine it takes a tenth of that
@@ -32,31 +31,14 @@ async def test_the_controller_sees_roof_battery_and_departures(tmp_path: Path) -
     clock = SystemClock(SPEED)
     site = DemoSite(4, clock, 1)
     site.sun = Sunshine(1, 10_000.0, 12 * 3600.0)  # noon, whenever this runs
-    await site.start()
-    house = House(load(site.write(tmp_path)), clock)
-    work: list[asyncio.Task[None]] = []
-    try:
-        async with house.open() as runtime:
-            assert house.ocpp is not None
-            work.append(asyncio.create_task(house.run(runtime)))
-            await house.ocpp.ready()
-            work.append(asyncio.create_task(site.run(house.ocpp.port)))
-            async with asyncio.timeout(DEADLINE_S):
-                seen = await runtime.next_snapshot(None)
-                while not _is_known(runtime, seen):
-                    await dispatched(site, runtime)
-                    seen = await runtime.next_snapshot(seen)
-            newest = runtime.planning.newest
-            assert newest is not None and newest[0].battery is not None and newest[1].battery_w is not None
-            work.reverse()  # the world first
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
-    finally:
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        await site.stop()
+    async with demo_house(site, tmp_path) as runtime:
+        async with asyncio.timeout(DEADLINE_S):
+            seen = await runtime.next_snapshot(None)
+            while not _is_known(runtime, seen):
+                await dispatched(site, runtime)
+                seen = await runtime.next_snapshot(seen)
+        newest = runtime.planning.newest
+        assert newest is not None and newest[1].battery_w is not None
 
 
 def _is_known(runtime: Runtime, seen: Snapshot) -> bool:
@@ -64,7 +46,12 @@ def _is_known(runtime: Runtime, seen: Snapshot) -> bool:
     roof = next(meter for meter in seen.meters if meter.id == "roof")
     (store,) = seen.batteries
     newest = runtime.planning.newest
-    planned = newest is not None and newest[1].by == "horizon" and bool(newest[0].departures)
+    planned = (
+        newest is not None
+        and newest[1].by == "horizon"
+        and bool(newest[0].departures)
+        and newest[0].battery is not None  # the first plans are made before it has told anything
+    )
     return (roof.power_w or 0) < -2_000 and store.soc_pct is not None and planned
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from whole_house import STATIONS, Building, WholeHouse
+from whole_house import STATIONS, Building, WholeHouse, opened
 
 from controller.cli.compose import House
-from controller.config import load
 from controller.core import switching
 from drivers.sim.charger import SimCharger
 from drivers.sim.charger2 import SimStation
@@ -72,27 +70,10 @@ class OneCharger(WholeHouse):
             group.create_task(station.run())
 
 
-@asynccontextmanager
-async def one_charger(folder: Path, version: str, quirks: Quirks = HONEST) -> AsyncIterator[OneCharger]:
-    site = OneCharger(version, quirks)
-    await site.meter.start()
-    try:
-        file = folder / "depot.toml"
-        file.write_text(site.config())
-        house = House(load(file), site.clock)
-        async with house.open() as runtime:
-            site.runtime = runtime
-            running = asyncio.create_task(house.run(runtime, [lambda: site._stations(house)]))
-            try:
-                await site.until(site.is_ready)
-                yield site
-            finally:
-                running.cancel()
-                await asyncio.wait({running})
-                if not running.cancelled():
-                    running.result()
-    finally:
-        await site.meter.stop()
+def one_charger(
+    folder: Path, version: str, quirks: Quirks = HONEST
+) -> AbstractAsyncContextManager[OneCharger]:
+    return opened(OneCharger(version, quirks), folder)
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])

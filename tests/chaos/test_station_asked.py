@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sim_yard import file_server
 from test_whole_house_versions import ON_PAPER, VERSIONS, MixedHouse
-from whole_house import card
+from whole_house import card, opened
 
 from controller.cli import main
 from controller.cli.compose import House
-from controller.config import load
 from controller.core.events import Event, FirmwareReported
 from controller.storage import LEDGER
 from drivers.sim.cards import Cards
@@ -70,29 +68,6 @@ class AskedHouse(MixedHouse):
         return await self.house.storage.read(LEDGER, work)
 
 
-@asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[AskedHouse]:
-    site = AskedHouse(folder)
-    await site.meter.start()
-    try:
-        file = folder / "depot.toml"
-        file.write_text(site.config())
-        house = site.house = House(load(file), site.clock)
-        async with house.open() as runtime:
-            site.runtime = runtime
-            work = asyncio.create_task(house.run(runtime, [lambda: site._stations(house)]))
-            try:
-                await site.until(site.is_ready)
-                yield site
-            finally:
-                work.cancel()
-                await asyncio.wait({work})
-                if not work.cancelled():
-                    work.result()
-    finally:
-        await site.meter.stop()
-
-
 @pytest.fixture
 def typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Type:
     async def run(*arguments: str) -> Said:
@@ -107,7 +82,7 @@ def typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Type:
 async def test_the_list_is_in_every_station_and_a_blocked_token_leaves_the_caches(
     tmp_path: Path, typed: Type
 ) -> None:
-    async with running(tmp_path) as site:
+    async with opened(AskedHouse(tmp_path), tmp_path) as site:
         await site.until(lambda: all(card("CP001").casefold() in cards.listed for cards in site.cards()))
         first = {cards.version for cards in site.cards()}
         assert (await typed("tokens", "add", "CARD1", "--group", "night", "--expires", "2099-12-31"))[0] == 0
@@ -131,7 +106,7 @@ async def test_the_list_is_in_every_station_and_a_blocked_token_leaves_the_cache
 
 
 async def test_questions_in_plain_words(tmp_path: Path, typed: Type) -> None:
-    async with running(tmp_path) as site:
+    async with opened(AskedHouse(tmp_path), tmp_path) as site:
 
         async def ask(station: str, *arguments: str) -> Said:
             said: Said = await typed("station", station, *arguments)
@@ -212,7 +187,7 @@ LIMITS = (
 
 
 async def test_what_is_refused_is_one_line_and_no_limit_is_touched(tmp_path: Path, typed: Type) -> None:
-    async with running(tmp_path) as site:
+    async with opened(AskedHouse(tmp_path), tmp_path) as site:
         assert site.one is not None
         before = (site.one.flash.profiles, list(site.two["CP002"].memory.profiles))
         for arguments in NOT_IN_16:
@@ -244,7 +219,7 @@ async def test_what_is_refused_is_one_line_and_no_limit_is_touched(tmp_path: Pat
 
 
 async def test_everything_asked_is_audited_without_secrets(tmp_path: Path, typed: Type) -> None:
-    async with running(tmp_path) as site, file_server() as (files, url):
+    async with opened(AskedHouse(tmp_path), tmp_path) as site, file_server() as (files, url):
         to = url.replace("http://", "http://anna:secret@")
         assert (await typed("station", "CP002", "logs", "--to", to, "--kind", "security"))[0] == 0
         await site.until(lambda: files.taken)
@@ -260,7 +235,7 @@ async def test_everything_asked_is_audited_without_secrets(tmp_path: Path, typed
 
 
 async def test_firmware_gets_into_one_station_after_the_other(tmp_path: Path, typed: Type) -> None:
-    async with running(tmp_path) as site, file_server() as (files, url):
+    async with opened(AskedHouse(tmp_path), tmp_path) as site, file_server() as (files, url):
         assert site.one is not None and site.runtime is not None
         heard: list[Event] = []
         site.runtime.hearers.append(heard.append)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from whole_house import FALLBACK_A, STATIONS, WholeHouse, card
+from whole_house import FALLBACK_A, STATIONS, WholeHouse, card, opened
 
 from controller.cli.compose import House
-from controller.config import load, stations
+from controller.config import stations
 from controller.core.events import DischargeWished, PauseWished, ResumeWished, StartWished, StopWished
 from controller.core.model import StationId, evse_id
 from drivers.sim.charger import SimCharger
@@ -34,7 +33,6 @@ class MixedHouse(WholeHouse):
         self.world = World(
             self.clock, 1, {"site": SimCircuit(None, limit_a)}, self.evses.values(), self.building
         )
-        self.house: House | None = None
         self.two: dict[str, SimStation] = {}
 
     async def _stations(self, house: House) -> None:
@@ -54,27 +52,8 @@ class MixedHouse(WholeHouse):
                 group.create_task(self.two[name].run())
 
 
-@asynccontextmanager
-async def mixed_house(folder: Path, limit_a: float = 60.0) -> AsyncIterator[MixedHouse]:
-    site = MixedHouse(limit_a)
-    await site.meter.start()
-    try:
-        file = folder / "depot.toml"
-        file.write_text(site.config())
-        site.house = House(load(file), site.clock)
-        async with site.house.open() as runtime:
-            site.runtime = runtime
-            running = asyncio.create_task(site.house.run(runtime, [lambda: site._stations(site.house)]))  # type: ignore[arg-type]
-            try:
-                await site.until(site.is_ready)
-                yield site
-            finally:
-                running.cancel()
-                await asyncio.wait({running})
-                if not running.cancelled():
-                    running.result()
-    finally:
-        await site.meter.stop()
+def mixed_house(folder: Path, limit_a: float = 60.0) -> AbstractAsyncContextManager[MixedHouse]:
+    return opened(MixedHouse(limit_a), folder)
 
 
 async def test_one_station_of_each_version_shares_the_copper(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from controller.cli.compose import House
 from controller.clock import SystemClock
@@ -54,6 +55,7 @@ class WholeHouse:
         self.meter = SimMeter(self._truth)
         self.stations: dict[str, SimCharger] = {}
         self.quirks = quirks
+        self.house: House | None = None
         self.runtime: Runtime | None = None
         self.socket = Path()
 
@@ -154,24 +156,19 @@ def card(name: str) -> str:
     return f"04{name}"
 
 
+S = TypeVar("S", bound=WholeHouse)
+
+
 @asynccontextmanager
-async def whole_house(
-    folder: Path,
-    *,
-    limit_a: float = 60.0,
-    building_a: float = 15.0,
-    worst_a: float = 30.0,
-    quirks: dict[str, Quirks] | None = None,
-) -> AsyncIterator[WholeHouse]:
+async def opened(site: S, folder: Path) -> AsyncIterator[S]:
     """Running, its meter seen and every fallback stored."""
-    site = WholeHouse(limit_a, building_a, worst_a, quirks or {})
     await site.meter.start()
     try:
         file = folder / "depot.toml"
         file.write_text(site.config())
         config = load(file)
         site.socket = config.control_socket
-        house = House(config, site.clock)
+        house = site.house = House(config, site.clock)
         async with house.open() as runtime:
             site.runtime = runtime
             running = asyncio.create_task(house.run(runtime, [lambda: site._stations(house)]))
@@ -185,3 +182,14 @@ async def whole_house(
                     running.result()
     finally:
         await site.meter.stop()
+
+
+def whole_house(
+    folder: Path,
+    *,
+    limit_a: float = 60.0,
+    building_a: float = 15.0,
+    worst_a: float = 30.0,
+    quirks: dict[str, Quirks] | None = None,
+) -> AbstractAsyncContextManager[WholeHouse]:
+    return opened(WholeHouse(limit_a, building_a, worst_a, quirks or {}), folder)

@@ -218,13 +218,14 @@ def test_a_file_from_an_editor_on_windows(tmp_path):
     assert load(path).site.name == "Yard"
 
 
-def test_a_systemd_credential_comes_before_the_file(write_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["CP001.secret", "depot_CP001.secret"], ids=["one", "of a folder"])
+def test_a_systemd_credential_comes_before_the_file(write_config, tmp_path, monkeypatch, name):
     path = write_config(SMALLEST + STATION)
     (tmp_path / "CP001.secret").unlink()
     credentials = tmp_path / "credentials"
     credentials.mkdir()
-    (credentials / "CP001.secret").write_text("from systemd")
-    (credentials / "CP001.secret").chmod(0o440)  # as systemd leaves it for a DynamicUser
+    (credentials / name).write_text("from systemd")
+    (credentials / name).chmod(0o440)  # as systemd leaves it for a DynamicUser
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     ocpp = load(path).ocpp
     assert ocpp is not None

@@ -10,19 +10,14 @@ import pytest
 from controller.core import events as ev
 from controller.core.commands import RosterSaved, SocSaved, StaySaved
 from controller.core.depot import Depot
-from controller.core.habits import Habit, HabitDay
+from controller.core.habits import Draw, Habit, HabitDay
 from controller.core.model import (
-    SITE,
-    Circuit,
     Departure,
-    Evse,
     EvseId,
     EvseState,
-    Link,
     Moment,
     PerPhase,
     Site,
-    StationId,
     Vehicle,
     VehicleId,
     each_phase,
@@ -31,20 +26,14 @@ from controller.core.planning import Expected
 from controller.core.roster import Repeat, RosterEntry
 from controller.core.snapshot import SessionView
 from controller.core.wire import event_from_dict, event_to_dict, snapshot_from, status
+from tests.small_site import WIRE, a_site, an_evse
 
 NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)  # a Monday, 21:00 on site
-LINK = Link("wire", 180, 30, 10, 12)
 ONE, TWO, THREE = EvseId("CP1/1"), EvseId("CP2/1"), EvseId("CP3/1")
 BUS, VAN, TRUCK = VehicleId("BUS"), VehicleId("VAN"), VehicleId("TRUCK")
-SITE_ = Site(
-    "depot",
-    "Europe/Amsterdam",
-    230_000,
-    {SITE: Circuit(SITE, None, each_phase(63_000))},
-    {
-        id: Evse(id, StationId(id[:-2]), SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK)
-        for id in (ONE, TWO, THREE)
-    },
+SITE_ = a_site(
+    *(an_evse(id) for id in (ONE, TWO, THREE)),
+    timezone="Europe/Amsterdam",
     vehicles={
         BUS: Vehicle(BUS, 100_000, 22_000, ("B",)),
         VAN: Vehicle(VAN, 60_000, 11_000, ("V",)),
@@ -249,7 +238,7 @@ def test_a_vehicle_nobody_can_recognise_is_where_the_roster_says() -> None:
 
 def test_where_no_channel_tells_of_tokens_the_roster_says_who_stands_there() -> None:
     there = SITE_.evses[THREE]
-    mute = replace(there, link=replace(LINK, names_tokens=False))
+    mute = replace(there, link=replace(WIRE, names_tokens=False))
     night = Night(bus("24T06:30", evse=THREE), site=replace(SITE_, evses={**SITE_.evses, THREE: mute}))
     night.plug(THREE, None)
     assert night.departures()[THREE] == utc("24T06:30")
@@ -363,6 +352,22 @@ def test_learned_errors_reach_the_planner() -> None:
     night = Night()
     night.tell(ev.HabitsLearned((), (60.0, -120.0)))
     assert night.depot.plan_request(night.now).errors_s == (60.0, -120.0)
+
+
+def test_how_a_vehicle_drew_before_is_planned_with_until_it_shows_otherwise() -> None:
+    night = Night()
+    night.tell(ev.HabitsLearned((), (), (Draw("BUS", 1, 15_800), Draw("VAN", 3, None))))
+    night.plug(ONE, "B")
+    night.plug(TWO, "V")
+
+    def known() -> list[tuple[object, object]]:
+        return [(each.phases, each.drawn_ma) for each in night.depot.plan_request(night.now).present]
+
+    assert known() == [((0,), 15_800), (None, None)]
+    sample(night, ONE, PerPhase(20_000, 0, 0))
+    assert known()[0] == ((0,), None)
+    sample(night, ONE, each_phase(16_000))
+    assert known()[0] == (None, None)
 
 
 # --- what a stay leaves -------------------------------------------------------------------------------------------

@@ -229,6 +229,15 @@ def test_a_plan_charges_only_into_what_vehicles_and_the_peak_leave() -> None:
     assert limited.battery_w == 0  # its contact was never read
 
 
+def test_what_a_battery_takes_is_no_load_that_lasts_to_plan_with() -> None:
+    house = House(load_w=6_900)
+    house.depot.apply(ev.PlanReady(Plan(START, "test", {}, battery_w=5_000)), at(0))
+    house.run(1, 60)
+    assert house.battery_w == 5_000
+    (flows,) = house.depot.plan_request(at(60)).background_ma.values()
+    assert all(abs(ma - 10_000) < 100 for ma in flows)
+
+
 def test_the_peak_is_shaved_while_vehicles_wait_for_it() -> None:
     house = House(load_w=20_000, peak_w=25_000)
     house.plug()

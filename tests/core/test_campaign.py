@@ -15,21 +15,18 @@ from controller.core.commands import Audited, Command, StartCharging, UpgradeFir
 from controller.core.depot import Depot
 from controller.core.firmware import is_older, is_same, notation
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     Link,
     Moment,
     Site,
     StationId,
-    each_phase,
     evse_id,
 )
 from controller.core.orders import KEEP_S
 from controller.core.readiness import START_S
 from controller.core.snapshot import CampaignView, Snapshot
+from tests.small_site import a_site, an_evse
 
 CHANNEL = "open-platform/onsite"
 OLD, NEW = "260420.0107", "260518.0002"
@@ -40,13 +37,8 @@ START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 def site() -> Site:
     link = Link(CHANNEL, lease_s=120, lease_slack_s=40, raise_gap_s=1, answer_s=20)
-    evses = {}
-    for station, sockets in ((A, 2), (B, 1), (C, 1)):
-        for number in range(1, sockets + 1):
-            id = evse_id(station, number)
-            evses[id] = Evse(id, station, SITE, 32_000, 6_000, (0, 1, 2), 6_000, link, autostart=station == B)
-    circuits = {SITE: Circuit(SITE, None, each_phase(200_000), assumed_load_ma=each_phase(10_000))}
-    return Site("Yard", "UTC", 230_000, circuits, evses)
+    ids = A1, A2, evse_id(B, 1), evse_id(C, 1)
+    return a_site(*(an_evse(id, link, autostart=id == evse_id(B, 1)) for id in ids), limit_a=200, load_a=10)
 
 
 @dataclass

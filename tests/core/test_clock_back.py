@@ -8,23 +8,21 @@ import pytest
 
 from controller.config import stations
 from controller.core import events as ev
-from controller.core.commands import SetLimit
+from controller.core.commands import LeasesOutlast, SetLimit
 from controller.core.depot import Depot
 from controller.core.model import (
     SITE,
-    Circuit,
     Evse,
     EvseId,
     EvseState,
     Link,
     Moment,
-    Site,
     StationId,
-    each_phase,
 )
 from drivers.ocpp.profiles import CLOCK_SLACK_S
 from drivers.ocpp.versions import VERSIONS
 from drivers.ocpp.words import Capabilities, Words
+from tests.small_site import a_site, an_evse
 
 CHANNEL = "ocpp1.6"
 LEASE_S, SLACK_S = 180, 30
@@ -62,17 +60,12 @@ class Station:
 
 class Depots:
     def __init__(self) -> None:
+        self.outlast: datetime | None = None
         self.now = Moment(1000.0, datetime(2026, 11, 22, 12, tzinfo=UTC), True)
         link = Link(CHANNEL, LEASE_S, SLACK_S, 10, 12)
         names = ("CP1", "CP2")
-        evses = (
-            Evse(EvseId(f"{name}/1"), StationId(name), SITE, 32_000, 6_000, (0, 1, 2), 6_000, link)
-            for name in names
-        )
-        circuit = Circuit(SITE, None, each_phase(LIMIT_MA), assumed_load_ma=each_phase(0))
-        self.depot = Depot(
-            Site("depot", "UTC", 230_000, {SITE: circuit}, {evse.id: evse for evse in evses}), "1"
-        )
+        evses = (an_evse(EvseId(f"{name}/1"), link) for name in names)
+        self.depot = Depot(a_site(*evses, limit_a=LIMIT_MA // 1000, load_a=0), "1")
         self.stations = [Station(name, self.depot, self.now) for name in names]
         for number, station in enumerate(self.stations):
             for fact in (
@@ -96,8 +89,26 @@ class Depots:
         return most_ma
 
     def set_back(self) -> None:
-        self.now = self.now._replace(utc=self.now.utc - timedelta(seconds=BACK_S))
-        self.depot.apply(ev.ClockJudged("", "", -BACK_S), self.now)
+        self.set(-BACK_S)
+
+    def set(self, by_s: float) -> None:
+        self.now = self.now._replace(utc=self.now.utc + timedelta(seconds=by_s))
+        for entry in self.depot.apply(ev.ClockJudged("", "", by_s), self.now).entries:
+            if isinstance(entry, LeasesOutlast):
+                self.outlast = entry.until
+
+    def killed_and_started(self, ceiling_ma: int = 16_000) -> None:
+        """The second station is back at once, the first stays away."""
+        self.depot = Depot(self.depot.site, "2")
+        for station in self.stations:
+            station.depot = self.depot
+            self.depot.apply(ev.FallbackRestored(station.evse, 6_000), self.now)
+            self.depot.apply(ev.CeilingRestored(station.evse, ceiling_ma, self.outlast), self.now)
+            began = ev.SessionRestored("s", station.evse, station.id, None, self.now.utc, 0, 0, 0)
+            self.depot.apply(began, self.now)
+        back = self.stations[1]
+        self.depot.apply(ev.LinkUp(back.id, CHANNEL, "peer"), self.now)
+        self.depot.apply(ev.StatusChanged(back.evse, CHANNEL, EvseState.CHARGING), self.now)
 
     def cut(self, station: Station) -> None:
         station.online = False
@@ -142,6 +153,41 @@ def test_a_limit_on_its_way_when_the_clock_is_set_counts_for_as_long() -> None:
     depots.cut(depots.stations[0])
     assert depots.passes(900) <= LIMIT_MA
     assert depots.stations[0].draws_ma(depots.now) == 16_000
+
+
+@pytest.mark.parametrize(("later_s", "then_s"), [(0, 0.0), (120, 0.0), (120, 3600.0), (120, -600.0)])
+def test_it_counts_on_over_a_restart_of_ours(later_s: int, then_s: float) -> None:
+    """And over what is done to our clock after it was gone, which it has not heard."""
+    depots = Depots()
+    depots.passes(60)
+    depots.set_back()
+    depots.cut(depots.stations[0])
+    depots.passes(later_s)
+    if then_s:
+        first = depots.stations[0]
+        first.ahead -= timedelta(seconds=then_s)
+        depots.set(then_s)
+    depots.killed_and_started()
+    assert depots.passes(900) <= LIMIT_MA
+    assert depots.stations[0].draws_ma(depots.now) == 16_000
+    depots.passes(int(BACK_S) + 1200)
+    assert depots.stations[1].draws_ma(depots.now) == 26_000, "and no longer than that"
+
+
+def test_who_is_back_after_our_restart_does_not_wait_for_hours_though_all_ceilings_together_do_not_fit() -> (
+    None
+):
+    depots = Depots()
+    depots.passes(60)
+    depots.set_back()
+    depots.killed_and_started(ceiling_ma=20_000)
+    first = depots.stations[0]
+    for station in depots.stations:
+        station.lease = None  # whatever it still had, nobody else can know
+    depots.depot.apply(ev.LinkUp(first.id, CHANNEL, "peer"), depots.now)
+    depots.depot.apply(ev.StatusChanged(first.evse, CHANNEL, EvseState.CHARGING), depots.now)
+    assert depots.passes(60) <= LIMIT_MA
+    assert [each.draws_ma(depots.now) for each in depots.stations] == [16_000, 16_000]
 
 
 def test_a_new_lease_ends_it() -> None:

@@ -10,15 +10,11 @@ from controller.core.commands import Audited, Entry, SessionSaved, SetLimit
 from controller.core.depot import Depot
 from controller.core.events import ClockJudged
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     Link,
     Moment,
     Schedule,
     ScheduleType,
-    Site,
     SlotAction,
     StationId,
     TimeSlot,
@@ -31,18 +27,16 @@ from controller.core.supervisor import UNKEPT_DELAY_S
 from controller.core.tariff import Rates, Span, Tariff
 from controller.core.wire import event_from_dict, event_to_dict
 from controller.planner import rules
+from tests.small_site import a_site, an_evse
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OLD = datetime(2026, 1, 1, tzinfo=UTC)  # where a box without a battery wakes up
 CHANNEL = "ocpp2.0.1"
 STATION, A = StationId("CP1"), EvseId("CP1/1")
 LINK = Link(CHANNEL, 180, 30, 10, 12)
-SITE_ = Site(
-    "depot",
-    "UTC",
-    230_000,
-    {SITE: Circuit(SITE, None, each_phase(63_000), assumed_load_ma=each_phase(10_000))},
-    {A: Evse(A, STATION, SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK)},
+SITE_ = a_site(
+    an_evse(A, LINK),
+    load_a=10,
     vehicles={VehicleId("van"): Vehicle(VehicleId("van"), 50_000, 11_000, ("TAG",))},
 )
 

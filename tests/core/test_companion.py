@@ -19,20 +19,16 @@ from controller.core.commitments import OVERDRAW_HOLD_S
 from controller.core.decide import Decision
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     Link,
     Moment,
     PerPhase,
-    Site,
     StationId,
-    each_phase,
     family_of,
 )
 from controller.core.snapshot import EvseView, OrderView
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LINK = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
@@ -52,9 +48,7 @@ class Place:
     """One station with both channels up, its fallback stored and a vehicle plugged in."""
 
     def __init__(self, session: bool = True) -> None:
-        unit = Evse(ONE, CP1, SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK, companion=CLOUD)
-        circuit = Circuit(SITE, None, each_phase(63_000), None, each_phase(0))
-        site = Site("d", "UTC", 230_000, {SITE: circuit}, {ONE: unit}, accept_unknown_tokens=True)
+        site = a_site(an_evse(ONE, LINK, companion=CLOUD), load_a=0, accept_unknown_tokens=True)
         self.depot = Depot(site, "1")
         self.second = 0.0
         self.apply(ev.LinkUp(CP1, OCPP, "peer"))

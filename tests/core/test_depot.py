@@ -11,15 +11,10 @@ from controller.core.commands import CeilingSaved, FallbackSaved, SetLimit, Star
 from controller.core.decide import CEILING_REVIEW_S, Decision
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     Link,
-    Meter,
     MeterId,
-    MeterRole,
     Moment,
     PerPhase,
     Site,
@@ -30,18 +25,17 @@ from controller.core.model import (
     each_phase,
 )
 from controller.core.observing import URGENT_RISE_MA
+from tests.small_site import MAIN, a_site, an_evse
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)
-ONE, MAIN = EvseId("CP1/1"), MeterId("main")
+ONE = EvseId("CP1/1")
 
 
 def site(autostart: bool = False, metered: bool = False) -> Site:
-    unit = Evse(ONE, StationId("CP1"), SITE, 32_000, 6_000, (0,), 6_000, LINK, autostart=autostart)
-    circuit = Circuit(SITE, None, each_phase(63_000), MAIN if metered else None, each_phase(0))
-    meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)} if metered else {}
+    unit = an_evse(ONE, LINK, phases=(0,), autostart=autostart)
     van = Vehicle(VehicleId("van"), 60_000, None, ("TAG1",))
-    return Site("depot", "UTC", 230_000, {SITE: circuit}, {ONE: unit}, meters, {van.id: van})
+    return a_site(unit, metered=metered, load_a=0, vehicles={van.id: van})
 
 
 def at(second: float) -> Moment:
@@ -218,3 +212,14 @@ def test_what_a_session_drew_is_not_shown_once_it_is_over() -> None:
     assert shown(33) == (None, None)
     sample(500, 40)
     assert shown(41) == (500, 115), "a station that tells it all the same is believed"
+
+
+def test_who_charged_before_our_restart_is_not_paused_while_its_station_has_not_said_how_it_is() -> None:
+    depot = Depot(site(), "2")
+    depot.apply(ev.FallbackRestored(ONE, 6_000), at(0))
+    depot.apply(ev.SessionRestored("s", ONE, "1", "TAG1", at(0).utc, 0, 0, 0), at(0))
+    depot.apply(ev.LinkUp(StationId("CP1"), "wire", "peer"), at(1))
+    assert all(limit_ma >= 6_000 for limit_ma, _ in limits(depot.step(at(1))))
+    assert [view.grant_ma for view in depot.step(at(2)).snapshot.evses] != [0]
+    depot.apply(ev.StatusChanged(ONE, "wire", EvseState.UNAVAILABLE), at(3))
+    assert [limit_ma for limit_ma, _ in limits(depot.step(at(3)))] == [0], "now it has"

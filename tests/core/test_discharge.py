@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,20 +21,18 @@ from controller.core.depot import Depot
 from controller.core.discharge import OVERRUN_S, RETRY_S, SLICE_S, STOP_RETRY_S
 from controller.core.model import (
     SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     FeedBack,
     Link,
     Moment,
     Plan,
-    Site,
     StationId,
     Wish,
     each_phase,
 )
 from controller.core.snapshot import EvseView
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 CHANNEL = "open-platform/onsite"
@@ -47,8 +44,7 @@ class Yard:
     """One depot, one charger that does as it is told when the test lets it."""
 
     def __init__(self, autostart: bool = False) -> None:
-        unit = Evse(ONE, CP, SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK, autostart=autostart)
-        site = Site("depot", "UTC", 230_000, {SITE: Circuit(SITE, None, each_phase(63_000))}, {ONE: unit})
+        site = a_site(an_evse(ONE, LINK, autostart=autostart))
         self.depot = Depot(site, "1")
         self.second = 0.0
         self.transactions = 0
@@ -335,4 +331,4 @@ def test_measured_current_shows_a_discharge_before_the_status_does() -> None:
     yard.live(5)
     view: EvseView = yard.view
     assert (view.state, view.grant_ma, view.bound_by) == (EvseState.DISCHARGING, 0, "discharging")
-    assert replace(view, power_w=-4_830) == view and view.commitment_ma >= 6_000
+    assert view._replace(power_w=-4_830) == view and view.commitment_ma >= 6_000

@@ -14,20 +14,17 @@ from controller.core.commands import Command, SetLimit, StartCharging, StartDisc
 from controller.core.depot import Depot
 from controller.core.discharge import RETRY_S, SLICE_S, SOC_KNOWN_S, UNCONFIRMED_S
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     FeedBack,
     Link,
     Moment,
     Plan,
-    Site,
     StationId,
     Wish,
     each_phase,
 )
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 CHANNEL = "ocpp2.1"
@@ -39,8 +36,7 @@ class Yard:
     """One depot, one station that follows limits and slices unless the test says otherwise."""
 
     def __init__(self, soc: int | None = 80) -> None:
-        unit = Evse(ONE, CP, SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK)
-        site = Site("depot", "UTC", 230_000, {SITE: Circuit(SITE, None, each_phase(63_000))}, {ONE: unit})
+        site = a_site(an_evse(ONE, LINK))
         self.depot = Depot(site, "1")
         self.second = 0.0
         self.soc = soc

@@ -7,19 +7,14 @@ import pytest
 from controller.core.commitments import STUBBORN, Commitments
 from controller.core.dispatch import RETRY_MAX_S, RETRY_S, Target, Write, dispatch, silent
 from controller.core.grid import Grid
-from controller.core.model import SITE, Circuit, Evse, EvseId, Link, Site, StationId, each_phase
+from controller.core.model import EvseId, Link
+from tests.small_site import a_site, an_evse
 
 LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)
 ONE, TWO = EvseId("CP1/1"), EvseId("CP2/1")
 
 
-def unit(evse: EvseId) -> Evse:
-    return Evse(evse, StationId(evse[:-2]), SITE, 32_000, 6_000, (0,), 6_000, LINK)
-
-
-SITE_ = Site(
-    "depot", "UTC", 230_000, {SITE: Circuit(SITE, None, each_phase(63_000))}, {ONE: unit(ONE), TWO: unit(TWO)}
-)
+SITE_ = a_site(an_evse(ONE, LINK, phases=(0,)), an_evse(TWO, LINK, phases=(0,)))
 GRID = Grid.of(SITE_)
 
 

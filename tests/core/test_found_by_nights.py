@@ -19,37 +19,24 @@ from controller.core.events import (
 from controller.core.grid import Grid
 from controller.core.model import (
     SITE,
-    Circuit,
-    Evse,
     EvseId,
     Link,
-    Meter,
-    MeterId,
-    MeterRole,
     Moment,
     PerPhase,
     Site,
     StationId,
     each_phase,
 )
+from tests.small_site import MAIN, a_site, an_evse
 
 LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)
 ONE, TWO = EvseId("CP1/1"), EvseId("CP2/1")
-MAIN = MeterId("main")
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def unit(evse: EvseId, link: Link = LINK) -> Evse:
-    return Evse(evse, StationId(evse[:-2]), SITE, 32_000, 6_000, (0,), 6_000, link)
-
-
 def site(one: Link = LINK) -> Site:
-    circuit = Circuit(SITE, None, each_phase(40_000), MAIN, each_phase(10_000))
-    meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)}
-    return Site(
-        "depot", "UTC", 230_000, {SITE: circuit}, {ONE: unit(ONE, one), TWO: unit(TWO)}, meters,
-        accept_unknown_tokens=True,
-    )  # fmt: skip
+    units = an_evse(ONE, one, phases=(0,)), an_evse(TWO, LINK, phases=(0,))
+    return a_site(*units, limit_a=40, metered=True, load_a=10, accept_unknown_tokens=True)
 
 
 # --- a station whose fallback is doubted until it answers is not raised into room that the doubt alone reserves --------------

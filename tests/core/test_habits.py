@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.habits import Stay, errors_s, learned
+from controller.core.habits import Draw, Stay, draws, errors_s, learned
 from controller.core.model import EvseId
 from controller.core.windows import clock, instant
 
@@ -115,3 +115,32 @@ def test_whatever_the_stays_their_order_does_not_matter_and_numbers_make_sense(
         for day in habit.days:
             assert day.of > 0 and 0 < day.seen <= day.of and 0 <= day.comes_pct <= 100
             assert 0 <= day.arrives_min < 24 * 60 and day.departs_min >= 0
+
+
+# --- how vehicles draw --------------------------------------------------------------------------------------------
+
+
+def drew(
+    day: int,
+    phases: int | None = None,
+    most_ma: int | None = None,
+    own_ma: int | None = None,
+    key: str = "BUS",
+) -> Stay:
+    at = datetime(2026, 11, day, 18, 0, tzinfo=UTC)
+    return Stay(key, ONE, at, at + timedelta(hours=12), 10_000, phases, most_ma, own_ma=own_ma)
+
+
+def test_one_stay_shows_how_a_vehicle_draws() -> None:
+    stays = [drew(1, 1, 16_000, 15_800), drew(1, 3, 32_000, key="VAN"), drew(1, key="SHY")]
+    assert draws(stays) == (Draw("BUS", 1, 15_800), Draw("VAN", 3, None))
+
+
+def test_of_several_stays_the_most_counts_and_what_is_long_past_does_not() -> None:
+    """A limit of ours hides what it can; that it once drew more than it took freely another time shows that it can."""
+    later = [drew(day, 1, 10_000) for day in range(2, 5)]
+    assert draws([drew(1, 1, 16_000, 15_800), *later]) == (Draw("BUS", 1, 15_800),)
+    assert draws([drew(1, 1, 16_000, 10_000), *later]) == (Draw("BUS", 1, None),)
+    assert draws([drew(1, 3, 16_000, 16_000), *later, drew(5, 1, 10_000), drew(6, 1, 10_000)]) == (
+        Draw("BUS", 1, None),
+    )

@@ -348,6 +348,20 @@ def test_who_often_leaves_early_is_charged_early() -> None:
     assert caps(plan(replace(asked, errors_s=tuple([-14_400.0] * 15 + [0.0] * 15)))) != {"CP0/1": 0}
 
 
+def test_until_departures_have_been_seen_nothing_is_put_off_to_the_last_minutes() -> None:
+    asked = replace(request(three(1), [(2, 1)]), prices=tuple(
+        Price(NOW + timedelta(minutes=15 * n), 0.28 if n == 7 else 0.30) for n in range(9)
+    ))  # fmt: skip
+    assert caps(plan(asked)) == {"CP0/1": 6_000}
+    assert caps(plan(replace(asked, errors_s=(0.0,) * 20))) == {"CP0/1": 0}
+
+
+@pytest.mark.parametrize("errors_s", [(), (0.0,) * 20, (-300.0, 0.0) * 10])
+def test_who_leaves_within_minutes_is_charged_until_then(errors_s: tuple[float, ...]) -> None:
+    asked = replace(request(three(1), [(1 / 30, 1)]), errors_s=errors_s)
+    assert caps(plan(asked)) == {"CP0/1": 16_000}
+
+
 def test_how_sure_it_is_to_be_ready_comes_from_what_was_learned() -> None:
     asked = request(three(1), [(2, 5)])
     assert plan(asked).ready_pct == {}
@@ -370,7 +384,7 @@ def test_a_battery_alone_is_planned_too() -> None:
 
 def test_a_remedy_names_the_circuit_that_binds_and_what_it_brings() -> None:
     place = site([(ROW, (0, 1, 2))] * 3, site_a=63, row_a=20)
-    made = plan(request(place, [(2, 22)] * 3))
+    made = plan(replace(request(place, [(2, 22)] * 3), errors_s=(0.0,) * 20))
     more = [remedy for remedy in made.remedies if remedy.kind == "circuit"]
     assert more and {remedy.circuit for remedy in more} == {ROW}
     for remedy in more:

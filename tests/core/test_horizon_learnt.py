@@ -61,3 +61,27 @@ def test_who_might_still_come_does_not_take_the_sun_away() -> None:
     asked = replace(request(30, 10.0), pv=(dark, bright, after), prices=(Price(NOW, 0.3),))
     made = plan(asked)
     assert made.by == "horizon" and made.wishes[CP[0]].cap_ma == 0
+
+
+def test_who_takes_all_it_was_measured_to_take_is_left_a_little_to_show_more() -> None:
+    """Where there is room: what it is left is nobody else's loss."""
+    asked = request(20, 4.0, drawn_ma=8_000)
+    assert plan(asked).wishes[CP[0]].cap_ma == 10_000
+    circuit = replace(asked.site.circuits[SITE], limit_ma=each_phase(9_000))
+    tight = replace(asked, site=replace(asked.site, circuits={SITE: circuit}))
+    assert plan(tight).wishes[CP[0]].cap_ma == 8_000
+    assert plan(request(20, 4.0)).wishes[CP[0]].cap_ma == 16_000
+
+
+def test_nobody_is_started_for_the_last_minutes_of_a_cheap_hour() -> None:
+    """Four minutes now are not worth a start, twenty are; who charges already goes on."""
+
+    def made(minutes: int, **present: object) -> int | None:
+        dear = NOW + timedelta(minutes=15)
+        prices = (Price(NOW, 0.1), Price(dear, 0.3), Price(NOW + timedelta(hours=2), 0.1))
+        asked = replace(request(10, 8.0, **present), prices=prices)
+        return plan(replace(asked, now=Moment(0.0, dear - timedelta(minutes=minutes)))).wishes[CP[0]].cap_ma
+
+    assert made(4) == 0
+    assert made(4, granted_ma=16_000) == 16_000
+    assert made(12) == 16_000

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from controller.core.agenda import Agenda
 from controller.core.grid import Grid
-from controller.core.habits import Habit
 from controller.core.model import (
     SITE,
     Circuit,
@@ -23,7 +21,6 @@ from controller.core.model import (
     each_phase,
 )
 from controller.core.planning import PlanRequest, Present, Step
-from controller.core.session import Session
 from controller.planner.horizon import plan
 
 NOW = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
@@ -110,14 +107,9 @@ def test_up_to_their_fallbacks_vehicles_do_not_take_each_others_room() -> None:
     assert all(ma <= limit for ma, limit in zip(sums, grid.limits_ma, strict=True))
 
 
-def test_a_vehicle_that_always_drew_on_one_phase_is_planned_so() -> None:
+def test_a_vehicle_that_draws_on_one_phase_is_planned_so() -> None:
     request = asked(1, 2.0, 30.0)
     (name,) = request.site.evses
-    agenda = Agenda(request.site)
-    agenda.set_habits([Habit("04AA", name, 10_000, (), phases=1)], ())
-    session = Session("s1", name, "t1", "04AA", None, NOW, 0.0)
-    assert agenda.usual_phases(session) == (0,)
-    assert agenda.usual_phases(replace(session, token="04BB")) is None
-    one = replace(request.present[0], phases=agenda.usual_phases(session))
+    one = replace(request.present[0], phases=(0,))
     made = plan(replace(request, present=(one,)))
     assert max(made.evses_w[name]) <= 32 * 230 and missing_wh(made) > 14_000

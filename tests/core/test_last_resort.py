@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,25 +12,18 @@ from controller.core.commands import SetLimit, StopCharging
 from controller.core.depot import Depot
 from controller.core.last_resort import NEXT_S, OVER_S
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     Link,
-    Meter,
-    MeterId,
-    MeterRole,
     Moment,
     PerPhase,
-    Site,
     StationId,
     each_phase,
 )
+from tests.small_site import MAIN, a_site, an_evse
 
 CHANNEL = "ocpp1.6"
 STATION, A = StationId("CP1"), EvseId("CP1/1")
-MAIN = MeterId("main")
 LIMIT_MA, BUILDING_MA, DRAWN_MA = 40_000, 5_000, 32_000
 
 
@@ -40,17 +34,9 @@ class Deaf:
         self.poll_s, self.phases = poll_s, phases
         self.now = Moment(1000.0, datetime(2026, 11, 22, 12, tzinfo=UTC), True)
         link = Link(CHANNEL, 180, 30, 10, 12)
-        self.depot = Depot(
-            Site(
-                "depot",
-                "UTC",
-                230_000,
-                {SITE: Circuit(SITE, None, each_phase(LIMIT_MA), MAIN, each_phase(30_000))},
-                {A: Evse(A, STATION, SITE, 32_000, 6_000, phases, 6_000, link)},
-                {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, float(poll_s), 5.0 * poll_s)},
-            ),
-            "1",
-        )
+        site = a_site(an_evse(A, link, phases=phases), limit_a=LIMIT_MA // 1000, metered=True, load_a=30)
+        slow = replace(site.meters[MAIN], poll_s=float(poll_s), stale_after_s=5.0 * poll_s)
+        self.depot = Depot(replace(site, meters={MAIN: slow}), "1")
         self.building_ma = [BUILDING_MA] * 3
         for fact in (
             ev.LinkUp(STATION, CHANNEL, "peer"),

@@ -12,23 +12,19 @@ from controller.core.commands import Command, SetLimit, StartCharging, StartDisc
 from controller.core.depot import Depot
 from controller.core.discharge import PLAN
 from controller.core.model import (
-    SITE,
-    Circuit,
     Departure,
-    Evse,
     EvseId,
     EvseState,
     Link,
     Moment,
     PerPhase,
-    Site,
     StationId,
     Vehicle,
     VehicleId,
-    each_phase,
 )
 from controller.core.planning import PlanRequest, Price
 from controller.planner.horizon import plan
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 CHANNEL = "open-platform/onsite"
@@ -44,9 +40,8 @@ class Night:
     def __init__(self, soc: float = 0.8, channel: str = CHANNEL, vehicle: Vehicle | None = None) -> None:
         known = vehicle or Vehicle(VAN, BATTERY_WH, 11_000, ("04AA",), LENDS_W, FLOOR_PCT, 50_000)
         self.channel = channel
-        unit = Evse(ONE, STATION, SITE, 16_000, 6_000, (0, 1, 2), 6_000, replace(LINK, channel=channel))
-        circuits = {SITE: Circuit(SITE, None, each_phase(63_000))}
-        self.depot = Depot(Site("depot", "UTC", 230_000, circuits, {ONE: unit}, vehicles={VAN: known}), "1")
+        unit = an_evse(ONE, replace(LINK, channel=channel), max_a=16)
+        self.depot = Depot(a_site(unit, vehicles={VAN: known}), "1")
         self.second, self.stored_wh = 0, soc * BATTERY_WH
         self.limit_ma, self.feeds_w, self.feeds_until = 0, 0, 0.0
         self.lowest, self.lent_wh = soc, 0.0

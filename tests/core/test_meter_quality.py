@@ -11,24 +11,16 @@ from controller.core.commitments import Commitments
 from controller.core.events import MeterFailed, MeterReading
 from controller.core.grid import Grid
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Meter,
     MeterId,
-    MeterRole,
     PerPhase,
     Quality,
-    Site,
     each_phase,
 )
 from controller.core.view import _meters
 from controller.core.wire import event_from_dict, event_to_dict
+from tests.small_site import MAIN, a_site
 
-MAIN = MeterId("main")
-SITE_ = Site(
-    "Depot", "UTC", 230_000, {SITE: Circuit(SITE, None, each_phase(100_000), MAIN)}, {},
-    {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)},
-)  # fmt: skip
+SITE_ = a_site(limit_a=100, metered=True)
 READING = MeterReading(MAIN, 10.0, PerPhase(1000, 2000, 3000), 1380, each_phase(230_000), latency_ms=42)
 
 

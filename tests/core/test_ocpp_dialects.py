@@ -445,6 +445,48 @@ async def test_a_limit_that_outlives_its_transaction_is_remembered_over_a_new_co
     second.close()
 
 
+async def test_what_an_earlier_run_told_may_outlive_its_transaction_too() -> None:
+    """Killed while such a lease holds: nobody knows how high it is, so the EVSE counts at its maximum until it is over or
+    overwritten."""
+    words = next(each for each in VERSIONS if each.version == "1.6")
+    evse, clock, told, again = an_evse(), Still(), list[Event](), list[SetLimit]()
+    memory = Memory(StationId("CP"), since_s=clock.now_s)
+    memory.manners._learnt = {"notx": {"tx_purpose": "TxDefaultProfile"}}
+    memory.manners._merge()
+    footing = Footing(memory.reserves, memory.manners, words.channel, told.append)
+    footing.stored(evse)
+    wire = cast(Session, Wire(words, []))
+    delivery = Delivery(words, wire, {1: evse}, memory, clock, footing, again.append)
+    clock.now_s += 30.0
+    delivery.transaction_ended(evse.id)
+    assert isinstance(told[-1], FallbackRefused)
+    left_s = evse.link.lease_s + evse.link.lease_slack_s - 30.0
+    assert [(each.limit_ma, each.lease_s) for each in again] == [(evse.fallback_ma, left_s)]
+    assert await delivery.carry(again[0], 1, evse, lambda: None) == "Accepted"
+    assert isinstance(told[-1], FallbackStored)
+    clock.now_s += 300.0
+    delivery.transaction_ended(evse.id)
+    assert isinstance(told[-1], FallbackStored), "of this run it knows"
+    delivery.close()
+
+
+def test_who_may_have_been_paused_by_an_earlier_run_counts_at_its_maximum_when_it_resumes() -> None:
+    words = next(each for each in VERSIONS if each.version == "1.6")
+    evse, clock, told = an_evse(), Still(), list[Event]()
+    memory = Memory(StationId("CP"), since_s=clock.now_s)
+    memory.manners._learnt = {"resume": {"resume_check": True}}
+    memory.manners._merge()
+    memory.note_start("7", evse.id)
+    footing = Footing(memory.reserves, memory.manners, words.channel, told.append)
+    footing.stored(evse)
+    wire = cast(Session, Wire(words, []))
+    delivery = Delivery(words, wire, {1: evse}, memory, clock, footing, lambda c: None)
+    command = SetLimit("c", evse.id, "ocpp", 10_000, 180.0, "7")
+    assert asyncio.run(delivery.carry(command, 1, evse, lambda: None)) == "Accepted"
+    assert isinstance(told[-1], FallbackRefused)
+    delivery.close()
+
+
 @given(words=st.sampled_from(VERSIONS), rows=ROWS, limit_ma=st.integers(0, 40_000), in_watts=st.booleans())
 def test_no_dialect_widens_the_limit_of_a_start(
     words: Words, rows: set[str], limit_ma: int, in_watts: bool

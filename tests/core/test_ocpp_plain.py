@@ -292,3 +292,13 @@ def test_firmware_is_ordered_by_its_address(words: Any) -> None:
     assert "https://10.0.4.2/image.bin" in str(payload) and "2026-11-22T18:00:00Z" in str(payload)
     with pytest.raises(Refused, match="--url"):
         words.upgrade(UpgradeFirmware("c1-8", EvseId("CP1/1"), "ocpp", "2.5.0"), NOW)
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
+@pytest.mark.parametrize("security", [True, False])
+@pytest.mark.parametrize(
+    "to", ["gopher://x", "file:///etc/passwd", "10.0.4.2/logs", "http://", "http:///x", "ftp://a b"]
+)
+def test_logs_go_only_where_a_station_can_carry_them(version: str, security: bool, to: str) -> None:
+    with pytest.raises(Misconfigured, match="to must begin with http://"):
+        put(version, "logs", {"to": to, "security": security})

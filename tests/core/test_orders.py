@@ -119,3 +119,25 @@ def test_a_limit_without_a_session_waits_for_the_next() -> None:
     orders.open(order("limit", limit_ma=8_000), at(0))
     orders.tick(lambda _: seen(None, 0, session=False), at(NO_COMMAND_S + 1))
     assert (view(orders).outcome, view(orders).reason) == ("done", "applies to the next session")
+
+
+def test_a_start_of_what_runs_already_is_measured_only_once_its_limit_is_kept() -> None:
+    orders = Orders()
+    orders.open(order("start", limit_ma=10_000), at(0))
+    orders.issued(EVSE, "c1", ("pause", "resume", "limit"))
+    orders.tick(lambda each: seen(32_000, 1), at(5))
+    assert stages(orders) == [], "nothing was answered yet"
+    orders.accepted("c1", at(6))
+    orders.tick(lambda each: seen(32_000, 7), at(7))
+    orders.tick(lambda each: seen(9_900, 5.5), at(8))
+    assert stages(orders) == ["sent", "accepted", "applied"], "that sample is older than the answer"
+    orders.tick(lambda each: seen(9_900, 9), at(9))
+    assert view(orders).outcome == "done" and stages(orders)[-1] == "measured"
+
+
+def test_a_start_with_its_limit_in_it_waits_for_the_start_alone() -> None:
+    orders = Orders()
+    orders.open(order("start"), at(0))
+    orders.issued(EVSE, "c1", ("pause", "resume", "limit"))
+    orders.accepted("c1", at(1))
+    assert stages(orders) == []

@@ -11,35 +11,24 @@ import pytest
 
 from controller.core.events import MeterReading, PeakRestored
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
-    Link,
-    Meter,
-    MeterId,
-    MeterRole,
     Moment,
     Site,
-    StationId,
     each_phase,
 )
 from controller.core.peak import Peak
+from tests.small_site import MAIN, a_site, an_evse
 
-MAIN = MeterId("main")
 QUARTER = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 MONO_S = 5000.0  # of QUARTER
 TARGET_W = 60_000
-LINK = Link("wire", lease_s=60, lease_slack_s=10, raise_gap_s=10, answer_s=12)
 
 
 def site(load_a: int | None = 80, target_w: int | None = TARGET_W) -> Site:
-    circuit = Circuit(
-        SITE, None, each_phase(250_000), MAIN, None if load_a is None else each_phase(load_a * 1000)
+    evse = an_evse(EvseId("a/1"), max_a=200, fallback_a=0)
+    return a_site(
+        evse, limit_a=250, metered=True, load_a=load_a, timezone="Europe/Amsterdam", peak_w=target_w
     )
-    evse = Evse(EvseId("a/1"), StationId("a"), SITE, 200_000, 6_000, (0, 1, 2), 0, LINK)
-    meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)}
-    return Site("p", "Europe/Amsterdam", 230_000, {SITE: circuit}, {evse.id: evse}, meters, peak_w=target_w)
 
 
 def at(after_s: float, *, trusted: bool = True) -> Moment:

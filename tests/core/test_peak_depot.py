@@ -9,26 +9,17 @@ from controller.core.commands import PeakSaved, SetLimit
 from controller.core.decide import Decision
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
-    Link,
-    Meter,
-    MeterId,
-    MeterRole,
     Moment,
     PerPhase,
-    Site,
     StationId,
     each_phase,
 )
 from controller.core.wire import snapshot_from, status
+from tests.small_site import MAIN, a_site, an_evse
 
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
-LINK = Link("wire", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
-MAIN = MeterId("main")
 
 
 def at(second: float) -> Moment:
@@ -40,12 +31,8 @@ class House:
 
     def __init__(self, peak_w: int, boot: str = "1") -> None:
         names = [EvseId(f"s{number}/1") for number in range(3)]
-        evses = {
-            name: Evse(name, StationId(name[:2]), SITE, 32_000, 6_000, (0, 1, 2), 0, LINK) for name in names
-        }
-        circuits = {SITE: Circuit(SITE, None, each_phase(200_000), MAIN, each_phase(20_000))}
-        meters = {MAIN: Meter(MAIN, "sdm630", MeterRole.GRID, 1.0, 5.0)}
-        self.depot = Depot(Site("p", "UTC", 230_000, circuits, evses, meters, peak_w=peak_w), boot)
+        evses = (an_evse(name, fallback_a=0) for name in names)
+        self.depot = Depot(a_site(*evses, limit_a=200, metered=True, load_a=20, peak_w=peak_w), boot)
         self.limits_ma = dict.fromkeys(names, 0)
         self.building_ma = 5_000
         self.energy_wh = 0.0

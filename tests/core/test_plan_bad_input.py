@@ -12,40 +12,28 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from controller.core.model import (
-    SITE,
-    Circuit,
     Departure,
-    Evse,
     EvseId,
-    Link,
     Moment,
     Plan,
     Site,
-    StationId,
     Vehicle,
     VehicleId,
-    each_phase,
 )
 from controller.core.planning import Expected, PlanRequest, Present, Price
 from controller.planner import horizon, rules
 from controller.planner.worker import PlanWorker, nonsense
+from tests.small_site import a_site, an_evse
 
 NOW = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
-LINK = Link("wire", 180, 30, 10, 12)
 VAN = VehicleId("van")
 ZONE = ZoneInfo("Europe/Amsterdam")
 BOTH = pytest.mark.parametrize("planner", [horizon.plan, rules.plan], ids=["horizon", "rules"])
 
 
 def depot(n: int, site_a: int = 63) -> Site:
-    evses = {
-        EvseId(f"CP{k}/1"): Evse(
-            EvseId(f"CP{k}/1"), StationId(f"CP{k}"), SITE, 16_000, 6_000, (0, 1, 2), 6_000, LINK
-        )
-        for k in range(n)
-    }
-    circuits = {SITE: Circuit(SITE, None, each_phase(1000 * site_a))}
-    return Site("depot", ZONE.key, 230_000, circuits, evses, vehicles={VAN: Vehicle(VAN, None, None)})
+    evses = (an_evse(EvseId(f"CP{k}/1"), max_a=16) for k in range(n))
+    return a_site(*evses, limit_a=site_a, timezone=ZONE.key, vehicles={VAN: Vehicle(VAN, None, None)})
 
 
 def asked(site: Site, wants: list[tuple[float, float]], at: datetime = NOW) -> PlanRequest:

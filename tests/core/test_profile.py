@@ -39,7 +39,19 @@ def test_after_one_day_it_expects_the_same_again_and_on_other_days_too() -> None
     assert profile.error_w is None, "it never forecast anything yet"
     saturday = MONDAY + 5 * DAY
     assert profile.expect(saturday) is None, "a workday says nothing of a weekend"
-    assert profile.forecast(saturday, saturday + DAY) == ()
+    first = profile.forecast(saturday, saturday + DAY)
+    assert [step.power_w for step in first] == [7_000] * 96, "but nothing nearer is known of the first one"
+
+
+def test_what_now_differs_by_fades_within_two_hours() -> None:
+    profile = Profile("UTC")
+    for n in range(96):
+        profile.learn(MONDAY + n * QUARTER, 7_000)
+    steps = profile.forecast(MONDAY + DAY, MONDAY + 2 * DAY, margin_w=500, now_w=9_000)
+    assert [step.power_w for step in steps[:9]] == [9_500 - n * 250 for n in range(9)]
+    assert {step.power_w for step in steps[8:]} == {7_500}
+    low = profile.forecast(MONDAY + DAY, MONDAY + 2 * DAY, now_w=0)
+    assert [step.power_w for step in low[:3]] == [0, 875, 1_750]
 
 
 def test_a_forecast_with_a_hole_is_none() -> None:

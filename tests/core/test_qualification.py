@@ -11,19 +11,15 @@ from controller.core import events as ev
 from controller.core.commands import QualificationSaved, SetLimit
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     Link,
     Moment,
     PerPhase,
-    Site,
     StationId,
-    each_phase,
 )
 from controller.core.setting import HELD_MOST_S
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 LINK = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12, needs_proof=True)
@@ -35,17 +31,7 @@ def at(second: float) -> Moment:
 
 
 def depot(needs_proof: bool = True) -> Depot:
-    evse = Evse(A1, A, SITE, 32_000, 6_000, (0, 1, 2), 6_000, replace(LINK, needs_proof=needs_proof))
-    return Depot(
-        Site(
-            "depot",
-            "UTC",
-            230_000,
-            {SITE: Circuit(SITE, None, each_phase(63_000), assumed_load_ma=each_phase(0))},
-            {A1: evse},
-        ),
-        "1",
-    )
+    return Depot(a_site(an_evse(A1, replace(LINK, needs_proof=needs_proof)), load_a=0), "1")
 
 
 def connect(depot: Depot, second: float, firmware: str = "1.0") -> None:

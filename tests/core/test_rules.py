@@ -8,44 +8,30 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.core.model import (
-    SITE,
-    Circuit,
     Departure,
-    Evse,
     EvseId,
     FeedBack,
-    Link,
     Moment,
     Schedule,
     ScheduleType,
-    Site,
     SlotAction,
-    StationId,
     TimeSlot,
     Vehicle,
     VehicleId,
     Wish,
-    each_phase,
 )
 from controller.core.planning import PlanRequest, Present
 from controller.planner.rules import BANDS_S, CALM_RANK, plan
+from tests.small_site import a_site, an_evse
 
 NOW = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
-LINK = Link("wire", 180, 30, 10, 12)
 ONE, TWO = EvseId("CP1/1"), EvseId("CP2/1")
 VAN = VehicleId("van")
 
 
-def unit(evse: EvseId) -> Evse:
-    return Evse(evse, StationId(evse[:-2]), SITE, 16_000, 6_000, (0, 1, 2), 6_000, LINK)  # 11040 W
-
-
-SITE_ = Site(
-    "depot",
-    "UTC",
-    230_000,
-    {SITE: Circuit(SITE, None, each_phase(63_000))},
-    {ONE: unit(ONE), TWO: unit(TWO)},
+SITE_ = a_site(
+    an_evse(ONE, max_a=16),  # 11040 W
+    an_evse(TWO, max_a=16),
     vehicles={VAN: Vehicle(VAN, 60_000, 11_000, ("T",))},
 )
 

@@ -20,31 +20,22 @@ from controller.core.events import (
     TransactionStarted,
 )
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
-    Link,
     Moment,
     PerPhase,
-    Site,
     StationId,
     Vehicle,
     VehicleId,
-    each_phase,
 )
 from controller.core.orphans import ORPHANS_KEPT
+from controller.core.session import REFUSED
 from controller.core.sessions import AVAILABLE_GRACE_S, SAVE_EVERY_S, Sessions
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STATION, EVSE = StationId("CP1"), EvseId("CP1/1")
-LINK = Link("wire", 180, 30, 10, 12)
-SITE_ = Site(
-    "depot",
-    "UTC",
-    230_000,
-    {SITE: Circuit(SITE, None, each_phase(63_000))},
-    {EVSE: Evse(EVSE, STATION, SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK)},
+SITE_ = a_site(
+    an_evse(EVSE),
     vehicles={VehicleId("van"): Vehicle(VehicleId("van"), 50_000, 11_000, ("Tag1",))},
 )
 Fact = TransactionStarted | TransactionEnded | EvseSample
@@ -149,6 +140,13 @@ def test_a_restored_session_goes_on() -> None:
     sessions.sample(sampled(2000, 3605), at(3605))
     (row,) = sessions.end(ended(second=3700, register_wh=2100), at(3700))
     assert (row.id, row.energy_wh, row.marks) == ("1-1", 1100, ("controller-restart",))
+
+
+def test_what_was_inferred_before_a_restart_stays_in_the_books() -> None:
+    sessions = Sessions(SITE_, "2")
+    marks = ("time-of-receipt", REFUSED)
+    sessions.restore(SessionRestored("1-1", EVSE, "1", "TAG1", START, 1000, 1800, 800, marks=marks), at(3600))
+    assert sessions.running[EVSE].marks == (*marks, "controller-restart")
 
 
 def test_what_was_closed_before_a_restart_stays_closed() -> None:

@@ -12,33 +12,25 @@ from controller.core.applied import Applied
 from controller.core.commands import SessionSaved, StopCharging
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     IdToken,
     Link,
     Moment,
-    Site,
     StationId,
     Vehicle,
     VehicleId,
     Verdict,
-    each_phase,
 )
 from controller.core.orphans import MATCHED, ORPHAN
 from controller.core.session import REFUSED
+from tests.small_site import a_site, an_evse
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 CHANNEL = "ocpp2.0.1"
 STATION, EVSE = StationId("CP1"), EvseId("CP1/1")
 LINK = Link(CHANNEL, 180, 30, 10, 12)
-SITE_ = Site(
-    "depot",
-    "UTC",
-    230_000,
-    {SITE: Circuit(SITE, None, each_phase(63_000))},
-    {EVSE: Evse(EVSE, STATION, SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK)},
+SITE_ = a_site(
+    an_evse(EVSE, LINK),
     vehicles={VehicleId("van"): Vehicle(VehicleId("van"), 50_000, 11_000, ("TAG1",))},
 )
 

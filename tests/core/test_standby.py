@@ -11,17 +11,13 @@ import pytest
 
 from controller.core.commands import Command, DropPlan, StorePlan
 from controller.core.model import (
-    SITE,
-    Circuit,
     Departure,
-    Evse,
     EvseId,
     Link,
     Moment,
     Plan,
     Site,
     StationId,
-    each_phase,
 )
 from controller.core.planning import PlanRequest, Present, Price
 from controller.core.session import Session
@@ -30,6 +26,7 @@ from controller.core.standby_kept import AGAIN_S, ANSWER_S, LEFT_ALONE_S, Standb
 from controller.core.standby_plan import standbys
 from controller.core.tempo import Pace
 from controller.core.waking import Sleep
+from tests.small_site import a_site, an_evse
 
 NOW = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 LINK = Link("ocpp", 180, 30, 10, 12, stores_plans=True)
@@ -38,13 +35,7 @@ W_PER_A = 690
 
 
 def site(fallback_a: int = 10, link: Link = LINK) -> Site:
-    evses = {
-        name: Evse(
-            name, StationId(name[0]), SITE, 32_000, 6_000, (0, 1, 2), 1000 * fallback_a, link, step_ma=1000
-        )
-        for name in (A, B)
-    }
-    return Site("depot", "UTC", 230_000, {SITE: Circuit(SITE, None, each_phase(63_000))}, evses)
+    return a_site(*(an_evse(name, link, fallback_a=fallback_a) for name in (A, B)))
 
 
 def hours(*amps: float, every_h: float = 1.0) -> dict[str, Any]:

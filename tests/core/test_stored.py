@@ -9,20 +9,15 @@ from controller.core import events as ev
 from controller.core.commands import Command, DropSchedule, StoreSchedule
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     Link,
     Moment,
     Schedule,
     ScheduleType,
-    Site,
     SlotAction,
-    StationId,
     TimeSlot,
-    each_phase,
 )
+from tests.small_site import WIRE, a_site, an_evse
 
 CHANNEL = "open-platform/cloud"
 LINK = Link(CHANNEL, 900, 120, 60, 60, stores_schedules=True)
@@ -32,12 +27,8 @@ NOW = Moment(1000.0, datetime(2026, 11, 22, 12, tzinfo=UTC))
 
 class OneStores(Depot):
     def __init__(self) -> None:
-        evses = {
-            ONE: Evse(ONE, StationId("A"), SITE, 32_000, 6_000, (0,), 6_000, LINK),
-            TWO: Evse(TWO, StationId("B"), SITE, 32_000, 6_000, (0,), 6_000, Link("ocpp", 180, 30, 10, 12)),
-        }
-        circuits = {SITE: Circuit(SITE, None, each_phase(63_000))}
-        super().__init__(Site("depot", "UTC", 230_000, circuits, evses), "1")
+        evses = an_evse(ONE, LINK, phases=(0,)), an_evse(TWO, WIRE, phases=(0,))
+        super().__init__(a_site(*evses), "1")
 
     def told(self) -> list[Command]:
         commands = self.step(NOW).commands

@@ -8,28 +8,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.core import events as ev
-from controller.core.commands import Audited, StoreTokens, TokenForgotten, TokenSaved
+from controller.core.commands import Audited, SessionSaved, StoreTokens, TokenForgotten, TokenSaved
 from controller.core.depot import Depot
 from controller.core.model import (
-    SITE,
-    Circuit,
-    Evse,
     EvseId,
     EvseState,
     IdToken,
-    Link,
     Moment,
     Site,
     StationId,
     Vehicle,
     VehicleId,
     Verdict,
-    each_phase,
 )
 from controller.core.tokens import AGAIN_S, CALM_S, TokenBook
+from tests.small_site import WIRE, a_site, an_evse
 
 START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
-LINK = Link("ocpp", lease_s=180, lease_slack_s=30, raise_gap_s=10, answer_s=12)
+OCPP = replace(WIRE, channel="ocpp")
 A1, B1 = EvseId("A/1"), EvseId("B/1")
 BUS = VehicleId("BUS-07")
 
@@ -39,13 +35,9 @@ def at(second: float, trusted: bool = True) -> Moment:
 
 
 def site(*tokens: str, accept_unknown: bool = False) -> Site:
-    evses = {id: Evse(id, StationId(id[0]), SITE, 32_000, 6_000, (0, 1, 2), 6_000, LINK) for id in (A1, B1)}
-    return Site(
-        "depot",
-        "UTC",
-        230_000,
-        {SITE: Circuit(SITE, None, each_phase(63_000))},
-        evses,
+    return a_site(
+        an_evse(A1, OCPP),
+        an_evse(B1, OCPP),
         vehicles={BUS: Vehicle(BUS, 94_000, 22_000, tokens)},
         accept_unknown_tokens=accept_unknown,
     )
@@ -111,9 +103,17 @@ def test_a_station_that_charges_on_a_refused_token_is_stopped_and_the_energy_is_
     depot.apply(ev.StatusChanged(A1, "ocpp1.6", EvseState.CHARGING), at(1))
     applied = depot.apply(started(A1, "card"), at(1))
     assert applied.verdict is Verdict.BLOCKED
+    assert [row.marks for row in applied.entries if isinstance(row, SessionSaved)][-1:] == [
+        ("token-refused",)
+    ]
     decision = depot.step(at(2))
     stops = [c for c in decision.commands if type(c).__name__ == "StopCharging"]
     assert [(stop.evse, stop.reason) for stop in stops] == [(A1, "token not accepted")]
+    shown = next(evse for evse in decision.snapshot.evses if evse.id == A1)
+    assert (shown.grant_ma, shown.bound_by) == (
+        0,
+        "token not accepted",
+    )  # nothing is given until it has stopped
     closed = depot.apply(
         ev.TransactionEnded(StationId("A"), A1, "1", "DeAuthorized", 60, at(9).utc), at(9)
     ).entries

@@ -23,7 +23,7 @@ from controller.core.model import (
     each_phase,
 )
 from controller.core.readings import Readings
-from controller.core.watts import limit_w, load_ma
+from controller.core.watts import limit_w, load_ma, most_phases, vehicle_ma
 from drivers.ocpp import profiles, samples, v2_orders
 from drivers.ocpp.words import Capabilities, sample_of
 from drivers.openplatform import limits
@@ -118,3 +118,29 @@ def test_watts_of_an_unknown_wiring_may_all_be_on_one_phase() -> None:
     assert least_on_grid(unknown, each_phase(16_000), PerPhase(16_000, None, None)) == each_phase(0)
     assert least_on_grid(unknown, each_phase(16_000), PerPhase(16_000, 15_000, 15_500)) == each_phase(15_000)
     assert least_on_grid(unknown, each_phase(None), each_phase(None)) == each_phase(None)
+
+
+# --- what a vehicle can use ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("power_w", "seen", "phases", "most_ma"),
+    [
+        (11_040, None, 3, 16_000),
+        (3_700, None, 1, 16_086),  # three times 6 A would be more than it takes
+        (7_400, None, 3, 10_724),
+        (7_400, 1, 1, 32_173),
+        (7_400, 3, 3, 10_724),
+        (1_000, None, 1, 6_000),  # below that nothing would flow
+    ],
+)
+def test_a_vehicle_of_little_power_uses_few_phases(
+    power_w: int, seen: int | None, phases: int, most_ma: int
+) -> None:
+    three = replace(EVSE, max_ma=32_000, dc=None)
+    assert most_phases(three, power_w, 230_000, seen) == phases
+    assert vehicle_ma(three, power_w, 230_000, seen) == most_ma
+
+
+def test_a_vehicle_is_never_held_below_what_an_output_needs_to_begin() -> None:
+    assert vehicle_ma(EVSE, 1_000, 230_000, None) == EVSE.min_ma

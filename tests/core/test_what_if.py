@@ -69,6 +69,21 @@ def test_another_limit_of_the_site(key: str) -> None:
     assert replace(found, site=request().site) == request(), "nothing else"
 
 
+def test_another_limit_in_kilowatts_stands_beside_the_amperes() -> None:
+    found, (said,) = changed(request(), "site.limit=40 kW")
+    assert found.site.circuits[SITE] == replace(request().site.circuits[SITE], limit_w=40_000)
+    assert said == "limit of site 40 kW (now 100 A)"
+    found, (said,) = changed(found, "site.limit=35.5 kW")
+    assert found.site.circuits[SITE].limit_w == 35_500 and said.endswith("35.5 kW (now 100 A and 40 kW)")
+
+
+def test_a_lower_limit_in_kilowatts_is_planned_within() -> None:
+    found, _ = changed(request(), "site.limit=6 kW")
+    watts = [sum(slot) for slot in zip(*horizon.plan(found).evses_w.values(), strict=True)]
+    assert max(sum(slot) for slot in zip(*horizon.plan(request()).evses_w.values(), strict=True)) > 6_100
+    assert 0 < max(watts) <= 6_100
+
+
 def test_another_limit_of_a_circuit() -> None:
     found, _ = changed(request(), "circuit.row_b.limit='32.5 A'")
     assert found.site.circuits[ROW].limit_ma == each_phase(32_500)
@@ -148,7 +163,8 @@ def test_several_at_once() -> None:
         ("BUS-0 80 %", "say kWh"),
         ("BUS-0 21:30", "before it comes"),
         ("site.peak=100 kW", "there are site.limit, circuit.row_b.limit"),
-        ("site.limit=100 kW", "within amperes"),
+        ("site.limit=0 kW", "above 0"),
+        ("site.limit=100 horses", "not a current"),
         ("site.limit=0 A", "above 0"),
         ("site.limit=", "not a current"),
         ("add 0", "from 1 to 20"),

@@ -97,7 +97,7 @@ def values(hint: object) -> st.SearchStrategy:
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
     hints = typing.get_type_hints(hint)
-    return st.builds(hint, **{field.name: values(hints[field.name]) for field in dataclasses.fields(hint)})
+    return st.builds(hint, **{name: values(kind) for name, kind in hints.items()})
 
 
 @pytest.mark.parametrize("kind", typing.get_args(Event), ids=lambda kind: kind.__name__)
@@ -417,10 +417,9 @@ def _small(value: object) -> object:
         return value
     if isinstance(value, int):
         return value % 2_000_000
-    if isinstance(value, PerPhase):
-        return PerPhase(*map(_small, value))
     if isinstance(value, tuple):
-        return tuple(map(_small, value))
+        small = map(_small, value)
+        return type(value)(*small) if hasattr(value, "_fields") else tuple(small)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: _small(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return type(value)(**parts)

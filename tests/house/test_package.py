@@ -19,10 +19,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
 BUILD = ROOT / ".build"
-DEBIAN = BUILD / "root"  # made once by `make debian-root`
+DEBIAN = Path(os.environ.get("DEPOT_DEBIAN", "/nonexistent"))  # made once by `make debian-root`
 FIRST, SECOND = "0.1.0", "0.1.1"
 EXPOSURE = 1.5
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
+HUNG_S = 900.0  # no step takes so long, however busy the machine is
+INSIDE = ("unshare", "--mount", "--pid", "--fork", "--net")
 SCRIPTS = ("build-deb", "make-venv", "depot-upgrade", "postinst", "prerm", "postrm")
 
 
@@ -75,10 +77,9 @@ class Debian:
     def run(self, *command: str, code: int = 0) -> str:
         """What it said."""
         env = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]
-        inside = ["unshare", "--mount", "--pid", "--fork", "--net", f"--mount-proc={self.folder}/proc"]
         done = subprocess.run(
-            [*inside, "chroot", self.folder, *env, *command],
-            capture_output=True, text=True, timeout=180, check=False,
+            [*INSIDE, f"--mount-proc={self.folder}/proc", "chroot", self.folder, *env, *command],
+            capture_output=True, text=True, timeout=HUNG_S, check=False,
         )  # fmt: skip
         said = done.stdout + done.stderr
         assert done.returncode == code, (command, said)
@@ -96,7 +97,7 @@ def built(version: str, folder: Path) -> Path:
         (folder / "wheelhouse").symlink_to(BUILD / "wheelhouse")
     made = subprocess.run(
         [SYSTEMD / "build-deb", version, sys.executable, folder],
-        stdout=subprocess.PIPE, text=True, timeout=180, check=True,
+        stdout=subprocess.PIPE, text=True, timeout=HUNG_S, check=True,
     )  # fmt: skip
     return Path(made.stdout.strip())
 
@@ -116,10 +117,13 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
     if os.geteuid() != 0:
         pytest.skip("only root may install a package")
-    if not (DEBIAN / ".complete").exists():
+    if not DEBIAN.exists():
         pytest.skip("no clean Debian: make debian-root (needs debootstrap and a mirror)")
+    if subprocess.run([*INSIDE, "true"], capture_output=True, timeout=HUNG_S, check=False).returncode:
+        pytest.skip("no namespaces of its own for the Debian here")
     folder = tmp_path_factory.mktemp("debian") / "root"
-    subprocess.run(["cp", "-a", "--reflink=auto", DEBIAN, folder], timeout=180, check=True)
+    folder.mkdir()
+    subprocess.run(["tar", "-C", folder, "--numeric-owner", "-xpf", DEBIAN], timeout=HUNG_S, check=True)
     yield Debian(folder)
     shutil.rmtree(folder)
 
@@ -179,13 +183,18 @@ def booted(debian: Debian) -> Iterator[Callable[..., str]]:
         first = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split()[0]
         done = subprocess.run(
             ["nsenter", "-t", first, "-a", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command],
-            capture_output=True, text=True, timeout=180, check=False,
+            capture_output=True, text=True, timeout=HUNG_S, check=False,
         )  # fmt: skip
         assert done.returncode == code, (command, done.stdout + done.stderr)
         return (done.stdout + done.stderr).strip()
 
+    def up() -> bool:
+        return nspawn.poll() is not None or inside("systemctl", "is-system-running") == "running"
+
     try:
-        until(lambda: inside("systemctl", "is-system-running") == "running", "systemd is up")
+        until(up, "systemd is up")
+        if nspawn.returncode is not None:  # it holds nothing of ours yet
+            pytest.skip(f"systemd-nspawn does not work here: it ended with {nspawn.returncode}")
         yield inside
     finally:
         nspawn.terminate()
@@ -217,14 +226,13 @@ def test_under_a_real_systemd_it_gets_ready_comes_back_and_hands_over(
     booted("dpkg", "-i", package(FIRST))
     (root / "etc/depot/credentials/CP001.secret").write_text("a-long-random-password")
     (root / "etc/depot/credentials/CP001.secret").chmod(0o600)
-    override = root / "etc/systemd/system/depot.service.d/override.conf"
-    override.parent.mkdir(parents=True, exist_ok=True)
-    credential = "CP001.secret:/etc/depot/credentials/CP001.secret"
-    override.write_text(f"[Service]\nLoadCredential={credential}\n")
-    booted("systemctl", "daemon-reload")
     booted("systemctl", "enable", "--now", "depot")  # returns with READY
     assert "EVSEs connected" in booted("systemctl", "show", "-p", "StatusText", "depot")
     assert "CP001/1" in booted("depot", "status")
+    assert "found whole" in booted("depot", "backup", "/root/books.db"), (
+        "where the service itself may not write"
+    )
+    assert "a controller runs" in booted("depot", "restore", "/root/books.db", code=1)
     nobody = ("setpriv", "--reuid=65534", "--clear-groups", "depot", "pause", "CP001/1")
     assert "depot-operators" in booted(*nobody, code=1)
 
@@ -250,19 +258,25 @@ def test_under_a_real_systemd_it_gets_ready_comes_back_and_hands_over(
     assert time.monotonic() - began_s < 10
     assert not (root / "run/depot/control.sock").exists()
     assert booted("systemctl", "show", "-p", "Result", "--value", "depot") == "success"
+    assert "restored" in booted("depot", "restore", "/root/books.db")
+    booted("systemctl", "start", "depot")
+    booted("systemctl", "enable", "depot-export.timer")
     booted("dpkg", "-P", "depot")
     assert not (root / "opt/depot").exists()
+    assert not list((root / "etc/systemd/system").rglob("depot*")), "nothing is left switched on"
 
 
 @pytest.mark.deb
 def test_a_wheel_that_was_touched_is_not_installed(packages: Path) -> None:
     package = built(FIRST, packages)
     place = packages / "unpacked"
-    subprocess.run(["dpkg-deb", "-x", package, place], timeout=60, check=True)
+    subprocess.run(["dpkg-deb", "-x", package, place], timeout=HUNG_S, check=True)
     version = place / "opt" / "depot" / FIRST
     wheel = next((version / "wheels").glob("ocpp-*.whl"))
     wheel.write_bytes(wheel.read_bytes() + b"\0")
-    done = subprocess.run([version / "make-venv"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [version / "make-venv"], capture_output=True, text=True, timeout=HUNG_S, check=False
+    )
     assert done.returncode != 0
     assert "ocpp" in done.stderr and "DO NOT MATCH THE HASHES" in done.stderr
     assert not (version / "venv" / ".complete").exists()

@@ -26,7 +26,9 @@ NUMBERS = {"int", "float"}
 
 
 def is_dataclass_node(node: ast.ClassDef) -> bool:
-    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+    """Named tuples are their likes."""
+    kinds = " ".join(ast.unparse(each) for each in (*node.decorator_list, *node.bases))
+    return "dataclass" in kinds or "NamedTuple" in kinds
 
 
 def complaints(source: str) -> list[str]:

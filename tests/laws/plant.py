@@ -7,6 +7,7 @@ real Depot in virtual time through `apply` and `step`, as the runtime does. The 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from controller.core.commands import (
     Command,
     Entry,
     FallbackSaved,
+    LeasesOutlast,
     SessionSaved,
     SetLimit,
     StartCharging,
@@ -104,6 +106,8 @@ class Plug:
     following_ma: int = 0  # a vehicle on its way down still draws this
     following_until_s: float = 0.0
     register_wh: int = 0
+    clockless: bool = False  # what it is told from now on ends by a clock that nobody knows: perhaps never
+    stays_ma: int = 0  # what its driver has told of that
 
     def alone_ma(self) -> int:
         return self.max_ma if self.fallback_ma is None else self.fallback_ma
@@ -131,6 +135,7 @@ class Plant:
     def __init__(self, site: Site, stored: bool = True) -> None:
         self.site = site
         self.now_s = 1000.0
+        self.set_s = 0.0  # our wall clock, all in all
         self.boot = 1
         self.depot = Depot(site, "1")
         self.plugs = {
@@ -139,6 +144,7 @@ class Plant:
         }
         self.decision: Decision | None = None
         self.ceilings: dict[EvseId, int] = {}
+        self.outlast: datetime | None = None
         self.sessions: dict[str, SessionSaved] = {}
         self.fallbacks: dict[EvseId, int | None] = {}
         self._numbers = itertools.count(1)
@@ -151,7 +157,7 @@ class Plant:
 
     @property
     def now(self) -> Moment:
-        return Moment(self.now_s, START + timedelta(seconds=self.now_s))
+        return Moment(self.now_s, START + timedelta(seconds=self.now_s + self.set_s))
 
     def tell(self, fact: ev.Event) -> Applied:
         applied = self.depot.apply(fact, self.now)
@@ -170,6 +176,8 @@ class Plant:
             match entry:
                 case CeilingSaved():
                     self.ceilings[entry.evse] = entry.limit_ma
+                case LeasesOutlast():
+                    self.outlast = entry.until
                 case FallbackSaved():
                     self.fallbacks[entry.evse] = entry.limit_ma
                 case SessionSaved():
@@ -184,7 +192,11 @@ class Plant:
                 # a raise must be in the ledger before it leaves
                 assert not command.raises or self.ceilings[command.evse] >= command.limit_ma
                 link = self.site.evses[command.evse].link
-                plug.wire.append(OnWire(command, self.now_s + command.lease_s + link.lease_slack_s))
+                ends_s = self.now_s + command.lease_s + link.lease_slack_s
+                if plug.clockless:
+                    ends_s = math.inf
+                    self._stays(plug, max(plug.stays_ma, command.limit_ma))
+                plug.wire.append(OnWire(command, ends_s))
                 self.tell(ev.CommandSent(command.id))
             case StartCharging() | StopCharging() | StartDischarge():
                 self.tell(ev.CommandRefused(command.id, "not here"))
@@ -204,6 +216,12 @@ class Plant:
             self._comes_down(plug)
             plug.fallback_ma = self.site.evses[plug.evse].fallback_ma
             self.tell(ev.FallbackStored(plug.evse, "wire", plug.fallback_ma))
+
+    def _stays(self, plug: Plug, limit_ma: int) -> None:
+        """The driver counts a limit that may not end as what the station does alone."""
+        plug.stays_ma = limit_ma if limit_ma > FALLBACK_MA else 0
+        if plug.fallback_ma is not None:
+            self.tell(ev.FallbackStored(plug.evse, "wire", max(plug.fallback_ma, plug.stays_ma)))
 
     def begin(self, plug: Plug) -> None:
         if plug.transaction is None:
@@ -227,6 +245,8 @@ class Plant:
             )
             plug.transaction = plug.limit_ma = None
             self._say(plug, fact, replace(fact, offline=True))
+            if plug.link and plug.stays_ma:
+                self._stays(plug, 0)
 
     def _say(self, plug: Plug, fact: ev.Event, later: ev.Event) -> None:
         if plug.link:
@@ -261,6 +281,8 @@ class Plant:
                 self.tell(ev.CommandLost(name, "no answer"))
             elif taken:
                 self.tell(ev.CommandAccepted(name))
+                if plug.stays_ma:
+                    self._stays(plug, 0 if flying.ends_s < math.inf else flying.command.limit_ma)
             else:
                 self.tell(ev.CommandRefused(name, "no such transaction"))
 
@@ -299,6 +321,8 @@ class Plant:
             reports, plug.late_reports = plug.late_reports, []
             for fact in reports:
                 self.tell(fact)
+                if isinstance(fact, ev.TransactionEnded) and plug.stays_ma:
+                    self._stays(plug, 0)
 
     def reboot(self, plug: Plug, keeps_lease: bool) -> None:
         self.link_down(plug)
@@ -317,18 +341,13 @@ class Plant:
             if limit_ma is not None:
                 self.depot.apply(ev.FallbackStored(evse, "ledger", limit_ma), self.now)
         for evse, ceiling_ma in self.ceilings.items():
-            self.depot.apply(ev.CeilingRestored(evse, ceiling_ma), self.now)
+            self.depot.apply(ev.CeilingRestored(evse, ceiling_ma, self.outlast), self.now)
         for saved in self.sessions.values():
             if saved.ended is None:
                 self.depot.apply(_restored(saved), self.now)
         for plug in self.plugs.values():
             plug.stray += plug.wire
             plug.wire, plug.link = [], False
-            # that we die while a station still follows a lease of the time before our clock was set is not counted
-            link = self.site.evses[plug.evse].link
-            most_s = self.now_s + link.lease_s + link.lease_slack_s
-            plug.limit_ends_s = min(plug.limit_ends_s, most_s)
-            plug.stray = [replace(each, ends_s=min(each.ends_s, most_s)) for each in plug.stray]
 
     def clock_back(self, by_s: float) -> None:
         """Ours, and with it that of every station: what was to end at a time of day ends so much later."""
@@ -339,6 +358,7 @@ class Plant:
                 flying[:] = [
                     replace(each, ends_s=each.ends_s + by_s) for each in flying if each.ends_s > self.now_s
                 ]
+        self.set_s -= by_s
         self.tell(ev.ClockJudged("", "", -by_s))
 
     # --- meters ------------------------------------------------------------------------------------------------------------
@@ -364,4 +384,5 @@ def _restored(saved: SessionSaved) -> ev.SessionRestored:
         saved.register_start_wh,
         saved.register_wh,
         saved.energy_wh,
+        marks=saved.marks,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -92,7 +91,7 @@ def test_lower_tiers_never_cost_a_higher_tier_anything(case: Case, data: st.Data
     """Silenced, not removed: what a station does alone (its floor) counts at every tier."""
     tier = data.draw(st.integers(1, 2))
     assume(any(d.tier >= tier and d.cap_ma for d in case.demands))
-    quiet = tuple(replace(d, cap_ma=0) if d.tier >= tier else d for d in case.demands)
+    quiet = tuple(d._replace(cap_ma=0) if d.tier >= tier else d for d in case.demands)
     before, after = currents(case), currents(case, quiet)
     assert [before[d.evse] for d in case.demands if d.tier < tier] == [
         after[d.evse] for d in case.demands if d.tier < tier
@@ -112,7 +111,7 @@ def test_the_order_of_demands_does_not_matter(case: Case, random: Any) -> None:
 def test_who_was_admitted_stays_admitted(case: Case) -> None:
     """Property 7 as far as one call can show it: with nothing changed the same EVSEs run, so nobody toggles."""
     first = currents(case)
-    again = currents(case, tuple(replace(d, running=first[d.evse] > 0) for d in case.demands))
+    again = currents(case, tuple(d._replace(running=first[d.evse] > 0) for d in case.demands))
     assert {evse for evse, current in again.items() if current} == {
         evse for evse, current in first.items() if current
     }
@@ -122,7 +121,7 @@ def test_who_was_admitted_stays_admitted(case: Case) -> None:
 @given(cases())
 def test_no_room_is_no_grant_and_no_exception(case: Case) -> None:
     nothing = Case(case.site, case.demands, {resource: min(0, room) for resource, room in case.room.items()})
-    floorless = tuple(replace(d, floor_ma=0) for d in case.demands)
+    floorless = tuple(d._replace(floor_ma=0) for d in case.demands)
     assert set(currents(Case(case.site, floorless, nothing.room)).values()) == {0}
     assert fits(nothing, currents(nothing))
 
@@ -133,7 +132,7 @@ def test_whole_steps_cost_nobody_a_whole_step(case: Case) -> None:
     """x >= floor(continuous) for the same admitted set (of the first tier: later ones live from what is left)."""
     first = min(d.tier for d in case.demands)
     smooth = tuple(
-        replace(d, min_ma=whole_minimum_ma(d), cap_ma=d.cap_ma - d.cap_ma % d.step_ma, step_ma=1)
+        d._replace(min_ma=whole_minimum_ma(d), cap_ma=d.cap_ma - d.cap_ma % d.step_ma, step_ma=1)
         for d in case.demands
     )
     stepped, continuous = currents(case), currents(case, smooth)
@@ -219,8 +218,8 @@ def test_a_grant_names_what_bounds_it() -> None:
     one, two, three = site.evses
     demands = (
         seat(0),
-        replace(seat(1), cap_ma=10_000, cap_why="operator limit"),
-        replace(seat(2), cap_ma=0, cap_why="no session"),
+        seat(1)._replace(cap_ma=10_000, cap_why="operator limit"),
+        seat(2)._replace(cap_ma=0, cap_why="no session"),
     )
     room = {(c, p): 100_000 for c in site.circuits for p in range(3)} | {(CircuitId("c1"), 1): 12_000}
     grants = granted(Case(site, demands, room))

@@ -150,6 +150,10 @@ class Mishaps(RuleBasedStateMachine):
     def our_clock_is_set_back(self, by_s: float) -> None:
         self.plant.clock_back(by_s)
 
+    @rule(evse=SEAT, clockless=st.booleans())
+    def clock_is_lost_or_found(self, evse: EvseId, clockless: bool) -> None:
+        self.plug(evse).clockless = clockless
+
     @rule()
     def controller_restarts(self) -> None:
         self.plant.restart()
@@ -231,6 +235,7 @@ class ConstantBuilding(Mishaps):
             return
         self.plant.tell(ev.FlexEnded("grid"))
         for plug in self.plant.plugs.values():
+            plug.clockless = False
             self.plant.link_up(plug)
             self.plant.tell(ev.LimitWished(f"end{plug.evse}", "ann", plug.evse, None))
             self.plant.begin(plug)

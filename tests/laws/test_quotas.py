@@ -35,7 +35,7 @@ class Bounded:
             used = self.used[demand.evse]
             uses = grid.uses[demand.evse]
             kept = None if used is None else tuple(r for r in uses if grid.resources[r][1] in used)
-            found.append(replace(demand, uses=kept))
+            found.append(demand._replace(uses=kept))
         return tuple(found)
 
     def currents(self, demands: tuple[Demand, ...] | None = None) -> dict[EvseId, int]:

@@ -507,5 +507,5 @@ def test_nobody_rises_on_other_phases_while_a_limit_for_the_first_is_alive(
     assert dispatch(state.grid, commitments, [target], room, 120.0) == []
     (renewal,) = dispatch(state.grid, commitments, [target], room, 101.0 + LINK.lease_s * 0.75)
     assert (renewal.limit_ma, renewal.phases) == (8_000, first)
-    (lower,) = dispatch(state.grid, commitments, [replace(target, grant_ma=6_000)], room, 120.0)
+    (lower,) = dispatch(state.grid, commitments, [target._replace(grant_ma=6_000)], room, 120.0)
     assert (lower.limit_ma, lower.phases) == (6_000, first), "a decrease changes no phases"

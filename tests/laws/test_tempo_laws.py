@@ -5,7 +5,6 @@ bends for it, and where minima do not fit everybody gets turns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from random import Random
 
 from drawn_sites import Case, cases, site_of
@@ -26,7 +25,7 @@ law = settings(derandomize=True, max_examples=100, deadline=None)
 def with_held(case: Case, seed: int) -> tuple[Demand, ...]:
     random = Random(seed)
     return tuple(
-        replace(d, min_ma=max(1_000, d.min_ma), held=d.running and random.random() < 0.5)
+        d._replace(min_ma=max(1_000, d.min_ma), held=d.running and random.random() < 0.5)
         for d in case.demands
     )
 
@@ -43,7 +42,7 @@ def test_held_or_not_nothing_is_above_a_limit(case: Case, seed: int) -> None:
 def test_newcomers_displace_nobody_who_is_held(case: Case, seed: int) -> None:
     demands = with_held(case, seed)
     grants = allocate(case.grid, demands, case.room_ma())
-    staying = [d if d.running else replace(d, cap_ma=0) for d in demands]
+    staying = [d if d.running else d._replace(cap_ma=0) for d in demands]
     alone = allocate(case.grid, staying, case.room_ma())
     for demand in demands:
         if demand.held:
@@ -70,7 +69,7 @@ class Days:
             least_ma = max(1_000, demand.min_ma)  # what is kept has to be something
             pace, runs = paces[demand.evse], self.running(demand.evse)
             held = runs and pace.held(self.now_s)
-            made.append(replace(demand, min_ma=least_ma, running=runs, held=held, after=pace.after()))
+            made.append(demand._replace(min_ma=least_ma, running=runs, held=held, after=pace.after()))
         return made
 
     def step(self, room_ma: Sequence[int], passes_s: float) -> list[Demand]:
@@ -103,7 +102,7 @@ def test_nobody_flaps_unless_a_limit_needs_it(case: Case, seed: int) -> None:
         before = {d.evse for d in case.demands if days.running(d.evse)}
         demands = days.step(room_ma, random.choice([1.0, 20.0, 45.0]))
         staying = allocate(
-            case.grid, [d if d.running else replace(d, cap_ma=0) for d in demands], room_ma
+            case.grid, [d if d.running else d._replace(cap_ma=0) for d in demands], room_ma
         )  # as if nobody new had asked
         for demand in demands:
             evse, runs = demand.evse, days.running(demand.evse)

@@ -8,11 +8,13 @@ nothing of this: what it calls is wrapped from outside, before it starts.
     commit-before commit-after     depot.db commits
     rename-before rename-after     a file gets another name (a mended file takes its place)
 
-`commit-slow` does not die: from then on every commit takes SLOW_S.
+`commit-slow` does not die: from then on every commit takes SLOW_S. `driver-dies` and `console-dies` end one task of it with a
+mistake, SOON_S after it began, NUMBER times.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -24,7 +26,11 @@ from typing import Any
 
 from websockets.asyncio.connection import Connection
 
+from controller.console import Console
+from drivers.ocpp.server import OcppServer
+
 SLOW_S = 2.5
+SOON_S = 3.0
 
 
 class Fate:
@@ -44,7 +50,24 @@ class Fate:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fail(fate: Fate, kind: type[Console | OcppServer]) -> None:
+    plain_run: Callable[..., Any] = kind.run
+
+    async def run(self: Any, *more: Any) -> None:
+        fate.left -= 1
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(plain_run(self, *more))
+            if fate.left >= 0:
+                await asyncio.sleep(SOON_S)
+                raise ValueError(f"a mistake in {kind.__name__}")
+            await running
+
+    kind.run = run  # type: ignore[method-assign]
+
+
 def arm(fate: Fate) -> None:
+    if fate.side == "dies":
+        fail(fate, {"driver": OcppServer, "console": Console}[fate.what])
     plain_send = Connection.send
 
     async def send(self: Connection, message: Any, *more: Any, **named: Any) -> None:

@@ -14,12 +14,13 @@ import pytest
 from test_kill_whole import booked, config, controller, stations_at
 
 from controller import recovery
-from controller.backup import KEPT_BYTES, Backups, copy_offline, restore, rotate
+from controller.backup import KEPT_BYTES, Backups, copy_offline, fetch, restore, rotate
 from controller.clock import SystemClock
 from controller.core.commands import Audited, CeilingSaved
 from controller.core.model import EvseId, Moment
 from controller.ledger import Ledger, LedgerError
 from controller.storage import LEDGER, Storage
+from tests.audit_rows import audit_tail
 
 WHEN = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 A, B = EvseId("CP1/1"), EvseId("CP2/1")
@@ -57,6 +58,9 @@ async def test_a_live_copy_holds_what_was_committed_and_is_ours_alone(
     with pytest.raises(LedgerError, match="No such file or directory"):
         await Backups(storage, SystemClock()).make(tmp_path / "nowhere" / "copy.db")
     assert sorted(path.name for path in recovery.backups(tmp_path)) == []
+    with pytest.raises(LedgerError, match=r"gone\.db: No such file or directory"):
+        fetch(tmp_path / "gone.db", tmp_path / "another.db")
+    assert not any(name.startswith("another") for name in os.listdir(tmp_path))
 
 
 def test_the_newest_of_hours_days_and_months_stay(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ async def test_a_restore_leaps_ahead_of_what_the_copy_does_not_know(tmp_path: Pa
     assert aside.read_bytes() == before
     storage = Storage(folder)
     await storage.open()
-    assert (await Ledger(storage).audit_tail(1))[0]["what"] == "restored"
+    assert (await audit_tail(Ledger(storage), 1))[0]["what"] == "restored"
     with pytest.raises(LedgerError, match="a controller runs on this folder; stop it first"):
         restore(folder, copy, "anna", WHEN)
     assert copy_offline(folder, tmp_path / "other.db") is None
@@ -170,6 +174,10 @@ async def test_yesterdays_books_on_a_live_site(tmp_path: Path, unused_tcp_port: 
             await yard.until(lambda: all(station.transaction is not None for station in stations))
             code, said = await depot("backup", copy, "--config", path)
             assert (code, "found whole" in said) == (0, True), said
+            (kept,) = recovery.backups(tmp_path / "state")  # the service may write nowhere else
+            assert (copy.read_bytes() == kept.read_bytes(), copy.stat().st_mode & 0o777) == (True, 0o600)
+            code, said = await depot("backup", copy, "--config", path)
+            assert (code, "exists; name another file" in said, said.count("\n")) == (1, True, 1), said
             code, said = await depot("restore", copy, "--config", path)
             assert code == 1
             assert "a controller runs on this folder" in said

@@ -28,6 +28,7 @@ from test_recovery import WHEN, A, B, fill, spoil
 from controller import migrations
 from controller.ledger import Ledger
 from controller.storage import LEDGER, Storage
+from tests.audit_rows import audit_tail
 
 ROOT = Path(__file__).parents[2]
 DEADLY = str(Path(deadly.__file__))
@@ -114,7 +115,7 @@ async def test_nothing_acknowledged_is_lost_and_the_first_decision_is_safe(
             assert await process.wait() == -signal.SIGKILL, (tmp_path / "depot.log").read_text()
         answers, orders = len(yard.answered), len(operator.acknowledged)
         books = tmp_path / "state" / "depot.db"
-        _kept(books, yard, operator)
+        kept(books, yard, operator)
         async with controller(path) as process:
             await yard.until(lambda: len(yard.answered) >= answers + 3)
             async with asyncio.timeout(WITHIN_S):
@@ -125,13 +126,13 @@ async def test_nothing_acknowledged_is_lost_and_the_first_decision_is_safe(
                 assert await process.wait() == 0
     assert yard.broken == []
     assert "Traceback" not in (tmp_path / "depot.log").read_text()
-    _kept(books, yard, operator)
+    kept(books, yard, operator)
     numbers = [number for _, number in yard.answered]
     assert len(set(numbers)) == len(numbers), "a transaction id was given twice"
     assert (await depot("verify", path))[0] == 0
 
 
-def _kept(books: Path, yard: Yard, operator: Operator) -> None:
+def kept(books: Path, yard: Yard, operator: Operator) -> None:
     """What was acknowledged until now is in the file, as a start would find it."""
     found = booked(books)
     assert [each for each in yard.answered if (f"{each[0]}/1", each[1]) not in found] == []
@@ -221,7 +222,7 @@ async def test_a_damaged_file_is_replaced_whole_wherever_that_is_cut_off(
     known = await ledger.restore()
     assert known.ceilings == {A: 16_000, B: 20_000}
     assert await ledger.verify_audit() is None
-    assert len(await ledger.audit_tail(1000)) == 400
+    assert len(await audit_tail(ledger, 1000)) == 400
     given, _ = await ledger.number_transaction(B, "TAG", 0, WHEN)
     assert given > 100_000, "one between may have been given before the file was damaged"
     assert known.boot > 400_000
@@ -248,7 +249,7 @@ async def test_a_restore_is_whole_wherever_it_is_cut_off(tmp_path: Path, number:
     ledger = Ledger(storage)
     known = await ledger.restore()
     assert await ledger.verify_audit() is None
-    rows = len(await ledger.audit_tail(1000))
+    rows = len(await audit_tail(ledger, 1000))
     await storage.close()
     as_before = (number, side) == (1, "before")
     assert (rows, known.boot > 1_000) == ((400, False) if as_before else (201, True))

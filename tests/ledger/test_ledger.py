@@ -27,6 +27,7 @@ from controller.core.commands import (
     HushLifted,
     HushSaved,
     InputSaved,
+    LeasesOutlast,
     PeakSaved,
     ScheduleRemoved,
     ScheduleSaved,
@@ -47,6 +48,7 @@ from controller.core.model import (
 )
 from controller.ledger import Ledger, LedgerError, Restored
 from controller.storage import LEDGER, Storage
+from tests.audit_rows import audit_tail
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -129,6 +131,8 @@ async def test_a_restart_finds_everything_it_needs(tmp_path: Path) -> None:
         HushSaved("", "CP1", "anna", "gone", NOON, None),
         HushLifted("", "CP1"),
         StationSaved(StationId("CP1"), "Vendor", "Model", "1.2", ""),
+        LeasesOutlast(NOON),
+        LeasesOutlast(NOON + HOUR),
         audited(1),
     ]
     async with opened(tmp_path) as ledger:
@@ -148,6 +152,7 @@ async def test_a_restart_finds_everything_it_needs(tmp_path: Path) -> None:
                 HushRestored("meter", "main", "anna", "being replaced", NOON, NOON + HOUR),
                 AlarmRestored("a-1", "stale-meter", "main", 1, "no reading", NOON, True),
             ),
+            leases_outlast=NOON + HOUR,
         )
     with Database(tmp_path / LEDGER) as db:
         assert [row["cleared"] for row in db["alarms"].rows] == [None]
@@ -271,7 +276,7 @@ async def test_times_sort_as_time_also_with_fractions(ledger: Ledger) -> None:
 async def test_half_a_character_from_a_station_costs_no_row(ledger: Ledger) -> None:
     station = StationSaved(StationId("CP1"), "Vend\ud800or", "M", "1", "")
     await ledger.append([CeilingSaved(CP1, 6000), station, Audited(NOON, "CP1", "boot", "CP1", "\udfff")])
-    assert [row["detail"] for row in await ledger.audit_tail(1)] == ["?"]
+    assert [row["detail"] for row in await audit_tail(ledger, 1)] == ["?"]
     assert await ledger.verify_audit() is None
     assert await ledger.number_transaction(CP1, "\ud800", 1, NOON) == (1, False)
     assert await ledger.number_transaction(CP1, "\ud800", 1, NOON) == (1, True)
@@ -289,9 +294,9 @@ async def test_entries_of_one_append_are_stored_together_or_not_at_all(ledger: L
 
 async def test_the_audit_reads_and_verifies(ledger: Ledger) -> None:
     assert await ledger.verify_audit() is None
-    assert await ledger.audit_tail(5) == []
+    assert await audit_tail(ledger, 5) == []
     await ledger.append([audited(number) for number in range(1, 11)])
-    tail = await ledger.audit_tail(2)
+    tail = await audit_tail(ledger, 2)
     assert [(row["id"], row["what"], row["detail"]) for row in tail] == [
         (9, "limit", "9 A, “früh”"),
         (10, "limit", "10 A, “früh”"),

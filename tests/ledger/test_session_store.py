@@ -27,6 +27,7 @@ from controller.ledger import Ledger, LedgerError
 from controller.pseudonyms import KEY, Pseudonyms, is_alias
 from controller.retention import Retention
 from controller.storage import LEDGER, Storage
+from tests.audit_rows import audit_tail
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CP1 = EvseId("CP1/1")
@@ -277,7 +278,7 @@ async def test_each_kind_is_forgotten_at_its_age(ledger: Ledger, storage: Storag
     assert left["sessions"] == 15
     assert (left["records"], left["signed_values"], left["transactions"]) == (14, 14, 14)
     assert left["alarms"] == 3  # 0, 1 (30 days to the minute), and the open one
-    rows = await ledger.audit_tail(100)
+    rows = await audit_tail(ledger, 100)
     assert [row["detail"] for row in rows if row["what"] == "limit"] == ["2", "1", "0"]
     told = {row["subject"]: row["detail"] for row in rows if row["what"] == "retention"}
     assert told == {

@@ -239,7 +239,7 @@ async def test_a_value_counts_for_the_time_it_held(storage: Storage) -> None:
     for second in (*range(0, 60, 10), 600, 630, 900):
         power_w = 600 if second == 0 else 0 if second < 600 else 1200
         (evse,) = picture(0).evses
-        same = dataclasses.replace(evse, power_w=power_w)
+        same = evse._replace(power_w=power_w)
         telemetry.observe(dataclasses.replace(picture(second), evses=(same,)))
     telemetry.flush()
     await settled(storage)

@@ -90,6 +90,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "ledger/test_kill_whole.py::test_the_first_limits_after_a_kill_leave_room_for_who_has_not_come_back",
     ),
     45: (
+        "ledger/test_hard_times.py::test_killed_for_memory_it_starts_again_as_after_any_kill",
         "ledger/test_failpoints.py::test_nothing_acknowledged_is_lost_and_the_first_decision_is_safe",
         "ledger/test_misery.py::test_without_file_handles_those_who_are_connected_go_on",
     ),
@@ -103,6 +104,8 @@ ROWS: dict[int, tuple[str, ...]] = {
         "shell/test_notify.py::test_a_hanging_ledger_thread_gets_no_watchdog_until_it_works_again",
     ),
     48: (
+        "ledger/test_hard_times.py::test_a_driver_that_dies_is_started_again_beside_the_others",
+        "ledger/test_hard_times.py::test_without_one_of_its_own_tasks_it_ends_and_the_next_start_goes_on",
         "shell/test_runtime.py::test_a_driver_that_ends_in_any_way_runs_again",
         "shell/test_runtime.py::test_the_pause_between_restarts_doubles_up_to_its_longest",
     ),
@@ -121,6 +124,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     ),
     51: ("config/test_config_mistakes.py::test_one_mistake_is_one_problem",),
     52: (
+        "ledger/test_hard_times.py::test_a_fuse_that_the_fallbacks_do_not_fit_is_refused_and_what_runs_goes_on",
         "shell/test_runtime.py::test_after_a_restart_ceilings_are_budgeted_and_sessions_go_on",
         "shell/test_runtime.py::test_no_raise_beyond_what_others_may_still_draw_after_a_restart",
     ),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from small_depot import B1, DEADLINE_S, Post, SmallDepot, small_depot
+from small_depot import B1, Post, SmallDepot, beside, flies, small_depot
 
 
 @pytest.fixture
@@ -22,23 +21,13 @@ async def depot(tmp_path: Path) -> AsyncIterator[SmallDepot]:
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Path]:
     """The control socket of a depot in a thread, whose time flies and whose chargers obey; B/1 is charging."""
-    ready, over = threading.Event(), threading.Event()
 
-    async def serve() -> None:
+    async def serve(ready: threading.Event, over: threading.Event) -> None:
         async with small_depot(tmp_path, charger=Post()) as running:
             await running.connect_stations()
             await running.begin(B1, "t-live")
             await running.until(lambda: running.charger.limits(B1))
-            ready.set()
-            while not over.is_set():
-                await running.clock.advance(0.25)
-                await asyncio.sleep(0.002)
+            await flies(running, ready, over)
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE_S)
+    with beside(serve):
         yield tmp_path / "control.sock"
-    finally:
-        over.set()
-        thread.join()

@@ -10,8 +10,8 @@ import heapq
 import itertools
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,6 +70,7 @@ START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 LINK = Link("wire", lease_s=180, lease_slack_s=30, raise_gap_s=1, answer_s=60)
 A1, B1, B2 = EvseId("A/1"), EvseId("B/1"), EvseId("B/2")
 EVSES = (A1, B1, B2)
+TOKENS = {A1: "04A2B3C4", B1: "04A2B3C5", B2: "04A2B3C6"}  # a token charges at one station at a time
 FULL_MA = 31_000  # what the bus can take: 22 kW on three phases, in whole amps
 
 
@@ -195,7 +196,7 @@ def site() -> Site:
         voltage_mv=230_000,
         circuits={SITE: Circuit(SITE, None, each_phase(60_000), assumed_load_ma=each_phase(10_000))},
         evses=evses,
-        vehicles={VehicleId("BUS-07"): Vehicle(VehicleId("BUS-07"), 94_000, 22_000, ("04A2B3C4",))},
+        vehicles={VehicleId("BUS-07"): Vehicle(VehicleId("BUS-07"), 94_000, 22_000, tuple(TOKENS.values()))},
     )
 
 
@@ -228,7 +229,7 @@ class SmallDepot:
         """A vehicle starts a transaction; returns the answer its station got."""
         await self.runtime.report(StatusChanged(evse, "wire", EvseState.CHARGING))
         return await self.runtime.report(
-            TransactionStarted(evse, "wire", transaction, "04A2B3C4", 100, self.clock.now().utc)
+            TransactionStarted(evse, "wire", transaction, TOKENS[evse], 100, self.clock.now().utc)
         )
 
     def pause_ledger(self) -> None:
@@ -310,6 +311,28 @@ async def small_depot(
             await asyncio.wait({depot.task})
         await storage.close()
         await turns()
+
+
+async def flies(depot: SmallDepot, ready: threading.Event, over: threading.Event) -> None:
+    """Time runs until it is over."""
+    ready.set()
+    while not over.is_set():
+        await depot.clock.advance(0.25)
+        await asyncio.sleep(0.002)
+
+
+@contextmanager
+def beside(serve: Callable[[threading.Event, threading.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """`serve` lives in a thread of its own: from when it says that it is ready until it is told that it is over."""
+    ready, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(serve(ready, over)))
+    thread.start()
+    try:
+        assert ready.wait(DEADLINE_S)
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Caller:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from small_depot import caller, small_depot
-from test_process import CONFIG, DEADLINE_S, finished
+from test_process import DEADLINE_S, finished
 
 from controller.activation import FIRST_FD, inherited
 from drivers.errors import Misconfigured
+from tests.one_post import CONFIG
 
 
 def listening(path: Path) -> socket.socket:

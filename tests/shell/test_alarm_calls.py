@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import threading
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_depot import A1, DEADLINE_S, START, Post, SmallDepot, caller, small_depot
+from small_depot import A1, START, Post, SmallDepot, beside, caller, flies, small_depot
+from typed import Said, typed
 
 from controller.cli import log as log_command
 from controller.cli import main
@@ -156,20 +156,14 @@ async def test_the_log_is_one_order_of_all_books_in_pages(
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
-class Told:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-Ask = Callable[..., Told]
+Ask = Callable[..., Said]
 
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[Path]:
     """The socket of a depot in a thread, whose time flies: a fault at A/1, and an overdraw that is over."""
-    ready, over = threading.Event(), threading.Event()
 
-    async def serve() -> None:
+    async def serve(ready: threading.Event, over: threading.Event) -> None:
         async with small_depot(tmp_path, charger=Post()) as running:
             await running.connect_stations()
             await running.begin(A1, "t1")
@@ -184,29 +178,15 @@ def busy(tmp_path: Path) -> Iterator[Path]:
                 calm = EvseSample(A1, "wire", now().mono_s, each_phase(6_000), power_w=4_000)
                 await running.runtime.report(calm)
                 await running.clock.advance(0.25)
-            ready.set()
-            while not over.is_set():
-                await running.clock.advance(0.25)
-                await asyncio.sleep(0.002)
+            await flies(running, ready, over)
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE_S)
+    with beside(serve):
         yield tmp_path / "control.sock"
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], busy: Path) -> Ask:
-    def run(*arguments: str) -> Told:
-        told = Told(main([*arguments, "--socket", str(busy)]), *capsys.readouterr())
-        assert "Traceback" not in told.err
-        return told
-
-    return run
+    return lambda *arguments: typed(capsys, *arguments, "--socket", str(busy))
 
 
 def ids(ask: Ask) -> dict[str, str]:

@@ -13,6 +13,7 @@ from controller.ask_calls import AskCalls
 from controller.console import Peer, Refusal
 from controller.core.model import EvseId, StationId
 from drivers.errors import DriverError, Misconfigured, Refused, Unreachable
+from tests.audit_rows import audit_tail
 
 ANNA = Peer("anna", operator=True)
 
@@ -44,7 +45,7 @@ def a_question(**args: object) -> dict[str, object]:
 
 async def audited(depot: SmallDepot) -> tuple[str, str, str, str]:
     """Who, what, whom and how, of the newest entry."""
-    [row] = await depot.runtime.ledger.audit_tail(1)
+    [row] = await audit_tail(depot.runtime.ledger, 1)
     return row["by"], row["what"], row["subject"], row["detail"]
 
 

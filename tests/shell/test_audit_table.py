@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from controller import console as console_module
-from controller.cli.compose import House
 from controller.clock import SystemClock
-from controller.config import load
 from controller.core.snapshot import Snapshot
 from controller.core.wire import instant_text
 from controller.rights import Peer, Rights
 from controller.runtime import Runtime
 from drivers.sim.site import DemoSite
+from tests.audit_rows import audit_tail
+from tests.demo_house import demo_house
 from ui.client import CallRefused, Client
 
 SPEED = 5.0
@@ -126,7 +126,7 @@ TABLE: dict[str, Acts | Looks] = {
     "channel-enable": Acts({"channel": CLOUD, "by": "J. Vis", "purposes": ["monitor"]}, "channel-enabled", CLOUD, "by J. Vis for monitor"),
     "qualify": Acts({"station": "CP001"}, "qualify", "CP001", refused=True),
     "qualify-stop": Acts({"run": "p-9"}, "qualify-stop", "", refused=True),
-    "backup": Acts({"file": "?"}, "backup", "depot.db", ".+"),
+    "backup": Acts({}, "backup", "depot.db", "depot-.*.db"),
 }  # fmt: skip
 
 
@@ -135,25 +135,9 @@ async def a_whole_depot(folder: Path) -> AsyncIterator[tuple[Runtime, DemoSite, 
     """Until CP001 charges and every station has answered."""
     clock = SystemClock(SPEED)
     site = DemoSite(4, clock, 1, ocpp=("1.6", "2.0.1"))
-    await site.start()
-    house = House(load(site.write(folder)), clock)
-    work: list[asyncio.Task[None]] = []
-    try:
-        async with house.open() as runtime:
-            assert house.ocpp is not None
-            work.append(asyncio.create_task(house.run(runtime)))
-            await house.ocpp.ready()
-            work.insert(0, asyncio.create_task(site.run(house.ocpp.port)))
-            await seen(runtime, lambda now: all(evse.connected for evse in now.evses) and charges(now))
-            yield runtime, site, folder / "control.sock"
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
-    finally:
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        await site.stop()
+    async with demo_house(site, folder) as runtime:
+        await seen(runtime, lambda now: all(evse.connected for evse in now.evses) and charges(now))
+        yield runtime, site, folder / "control.sock"
 
 
 def charges(now: Snapshot) -> bool:
@@ -181,7 +165,7 @@ async def test_one_row_for_what_acts_and_none_for_what_looks(
             f"{name}: stands on one side only, the console's or this table's" for name in known ^ set(TABLE)
         ]
         for name, row in TABLE.items():
-            args = await prepared(name, row.args, runtime, site, tmp_path)
+            args = await prepared(name, row.args, runtime, site)
             monkeypatch.setattr(Rights, "peer", lambda *_, name=name: Peer(f"by-{name}", operator=True))
             try:
                 await client.call(name, **args)
@@ -192,11 +176,7 @@ async def test_one_row_for_what_acts_and_none_for_what_looks(
         assert not problems, "\n".join(problems)
 
 
-async def prepared(
-    name: str, args: dict[str, Any], runtime: Runtime, site: DemoSite, folder: Path
-) -> dict[str, Any]:
-    if name == "backup":
-        return {"file": str(folder / "copy.tar")}
+async def prepared(name: str, args: dict[str, Any], runtime: Runtime, site: DemoSite) -> dict[str, Any]:
     if name == "alarm-ack":
         await site.meter.stop()
     if args.get("alarm") == "?":
@@ -232,7 +212,7 @@ async def judged(name: str, row: Acts | Looks, refused: str | None, runtime: Run
 
 
 async def rows_of(name: str, runtime: Runtime) -> list[dict[str, Any]]:
-    return [row for row in await runtime.ledger.audit_tail(500) if row["by"] == f"by-{name}"]
+    return [row for row in await audit_tail(runtime.ledger, 500) if row["by"] == f"by-{name}"]
 
 
 async def test_a_viewer_is_refused_whatever_acts_and_never_what_looks(
@@ -240,7 +220,7 @@ async def test_a_viewer_is_refused_whatever_acts_and_never_what_looks(
 ) -> None:
     monkeypatch.setattr(console_module, "CLIENTS", 200)
     async with a_whole_depot(tmp_path) as (runtime, _, socket):
-        client, before = Client(socket), len(await runtime.ledger.audit_tail(500))
+        client, before = Client(socket), len(await audit_tail(runtime.ledger, 500))
         monkeypatch.setattr(Rights, "peer", lambda *_: Peer("guest", operator=False))
         for name, row in TABLE.items():
             try:
@@ -251,7 +231,7 @@ async def test_a_viewer_is_refused_whatever_acts_and_never_what_looks(
             acts = isinstance(row, Acts) or row.operator
             assert (code == "not-allowed") == acts, f"{name}: {code}"
         await runtime.next_snapshot(runtime.snapshot)
-        mine = [each for each in await runtime.ledger.audit_tail(500) if each["by"] == "guest"]
+        mine = [each for each in await audit_tail(runtime.ledger, 500) if each["by"] == "guest"]
         assert {each["what"] for each in mine} == {"not-allowed"} and before
         assert {each["subject"] for each in mine} == {
             name for name, row in TABLE.items() if isinstance(row, Acts) or row.operator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_depot import A1, B1, DEADLINE_S, Post, SmallDepot, caller, small_depot
+from small_depot import A1, B1, Post, SmallDepot, beside, caller, flies, small_depot
+from typed import typed
 
 from controller import session_calls
-from controller.cli import main
 from controller.core import events as ev
 from controller.core.commands import Entry, RecordSaved, SessionSaved, SignedSaved
 from controller.core.model import EvseId, IdToken, StationId, VehicleId
@@ -27,6 +26,7 @@ from controller.ledger import Ledger
 from controller.pseudonyms import KEY, Pseudonyms
 from controller.rights import Peer, Rights
 from controller.storage import Storage
+from tests.audit_rows import audit_tail
 from ui.sheet import safe
 
 CARD = "04DEADBEEF01"  # of nobody's vehicle
@@ -72,37 +72,21 @@ async def seeded(folder: Path) -> None:
 @pytest.fixture
 def booked(tmp_path: Path) -> Iterator[Path]:
     """The control socket of a depot with books of October, at which B/1 charges now."""
-    ready, over = threading.Event(), threading.Event()
 
-    async def serve() -> None:
+    async def serve(ready: threading.Event, over: threading.Event) -> None:
         await seeded(tmp_path)
         async with small_depot(tmp_path, charger=Post()) as running:
             await running.connect_stations()
             await running.begin(B1, "t-live")
-            ready.set()
-            while not over.is_set():
-                await running.clock.advance(0.25)
-                await asyncio.sleep(0.002)
+            await flies(running, ready, over)
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE_S)
+    with beside(serve):
         yield tmp_path / "control.sock"
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture
 def say(booked: Path, capsys: pytest.CaptureFixture[str]) -> Say:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main([*arguments, "--socket", str(booked)])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return run
+    return lambda *arguments: typed(capsys, *arguments, "--socket", str(booked))
 
 
 @pytest.fixture
@@ -350,7 +334,7 @@ async def test_a_late_value_does_not_bring_a_driver_back(depot: SmallDepot) -> N
         rows = (await client.call("sessions", evse="A/1"))["sessions"]
     assert [(row["token"], row["energy_wh"]) for row in rows if row["transaction"] == "late"] == [(alias, 50)]
     assert await depot.runtime.ledger.verify_audit() is None
-    (row,) = [row for row in await depot.runtime.ledger.audit_tail(20) if row["what"] == "token-forgotten"]
+    (row,) = [row for row in await audit_tail(depot.runtime.ledger, 20) if row["what"] == "token-forgotten"]
     assert (row["subject"], row["detail"]) == (alias, "")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -187,7 +186,7 @@ def test_programs_on_site_see_no_session_of_ocpp() -> None:
     snapshot = depot.step(Moment(2.0, NOW)).snapshot
     seen = without_sessions(snapshot, {LED})
     assert [(view.id, view.session is None) for view in seen.evses] == [(LED, True), (OWN, False)]
-    assert replace(seen.evses[0], session=snapshot.evses[0].session) == snapshot.evses[0]
+    assert seen.evses[0]._replace(session=snapshot.evses[0].session) == snapshot.evses[0]
 
 
 def test_the_house_puts_the_border_where_ocpp_leads(tmp_path: Path) -> None:

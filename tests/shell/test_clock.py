@@ -19,14 +19,15 @@ from typing import Any
 
 import pytest
 from small_depot import small_depot
-from test_process import CONFIG, DEADLINE_S
+from test_process import DEADLINE_S
 from websockets.sync.client import connect
 
 from controller import clock as clocks
-from controller.clock import KeptClock, kept_clock, stamp, survives_power_cuts
+from controller.clock import ASK_S, BELIEVED_S, Chrony, KeptClock, kept_clock, stamp, survives_power_cuts
 from controller.clock_watch import ClockWatch
 from controller.core.model import Moment
 from controller.core.timekeeper import NO_SERVICE, SETTLE_S, Timekeeper
+from tests.one_post import CONFIG
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -73,6 +74,44 @@ def test_where_the_kernel_may_not_be_asked_the_time_service_is(
     assert clocks.kept(tmp_path) is False
     (tmp_path / "run/systemd/timesync/synchronized").touch()
     assert clocks.kept(tmp_path) is True
+
+
+def test_there_chronyd_is_asked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks, "kernel_state", lambda: -1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        daemon.settimeout(DEADLINE_S)
+        chrony = Chrony(daemon.getsockname()[1])
+        monkeypatch.setattr(clocks, "_chrony", lambda: chrony)
+        assert clocks.kept(tmp_path) is None
+        (tmp_path / "run/chrony").mkdir(parents=True)
+        assert clocks.kept(tmp_path) is None, "asked, and not waited for"
+        answer(daemon, UNSYNCHRONISED)
+        assert clocks.kept(tmp_path) is False
+        now_s = time.monotonic() + ASK_S
+        assert chrony.kept(now_s) is False, "until the next answer"
+        answer(daemon, SYNCHRONISED)
+        assert chrony.kept(now_s) is True
+        assert chrony.kept(now_s + BELIEVED_S + 1) is None, "it hangs"
+        chrony.kept(now_s + 2 * BELIEVED_S)
+        answer(daemon, SYNCHRONISED[:-1], SYNCHRONISED.replace(b"\x06\x02", b"\x05\x02", 1), b"")
+        assert chrony.kept(now_s + 2 * BELIEVED_S) is None, "no answer that can be read"
+    assert chrony.kept(now_s + 3 * BELIEVED_S) is chrony.kept(now_s + 3 * BELIEVED_S) is None, "it is gone"
+    chrony.close()
+
+
+# what Debian's chronyd 4.3 said, up to the leap status: without a source, and as its own source
+_TOLD = "06020000002100050000" + "00" * 18
+UNSYNCHRONISED = bytes.fromhex(_TOLD + "00" * 26 + "0003").ljust(104, b"\0")
+SYNCHRONISED = bytes.fromhex(_TOLD + "7f7f0101" + "00" * 20 + "00080000").ljust(104, b"\0")
+
+
+def answer(daemon: socket.socket, *said: bytes) -> None:
+    """With the number of the question."""
+    question, who = daemon.recvfrom(512)
+    assert len(question) == len(SYNCHRONISED), "chronyd drops a question that is shorter than its answer"
+    for each in said:
+        daemon.sendto(each[:16] + question[8:12] + each[20:], who)
 
 
 def test_a_stamp_that_cannot_be_read_is_none(tmp_path: Path) -> None:

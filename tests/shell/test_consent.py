@@ -31,6 +31,7 @@ from controller.core.events import (
 from controller.core.model import EvseId, StationId, Verdict
 from controller.ports import Report
 from controller.storage import LEDGER, Storage
+from tests.audit_rows import audit_tail
 
 DEADLINE_S = 10.0
 CHANNEL = Channel(
@@ -276,7 +277,7 @@ async def the_channel(client: Caller) -> dict[str, Any]:
 
 
 async def audit(two: TwoBackends) -> list[tuple[str, str, str, str]]:
-    rows = await two.runtime.ledger.audit_tail(50)
+    rows = await audit_tail(two.runtime.ledger, 50)
     return [(r["by"], r["what"], r["subject"], r["detail"]) for r in rows if r["what"].startswith("channel-")]
 
 

@@ -22,6 +22,7 @@ from controller.core.events import EvseSample
 from controller.core.model import each_phase
 from controller.rights import Rights
 from drivers.errors import Misconfigured
+from tests.audit_rows import audit_tail
 
 ACTS: dict[str, dict[str, object]] = {
     "start": {"evse": A1},
@@ -487,5 +488,5 @@ async def test_orders_are_audited_under_the_name_of_the_peer(
     async with caller(depot.socket) as client:
         await client.call("limit", evse=B2, limit_ma=7_000)
     await depot.clock.advance(1.0)
-    rows = await depot.runtime.ledger.audit_tail(1)
+    rows = await audit_tail(depot.runtime.ledger, 1)
     assert (rows[0]["by"], rows[0]["what"], rows[0]["subject"]) == ("j.devries", "limit", B2)

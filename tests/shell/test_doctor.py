@@ -28,29 +28,11 @@ from controller.cli.doctor_box import (
 )
 from controller.config import load
 from drivers.ocpp.ca import Authority
+from tests import one_post
 
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
-CONFIG = """
-[site]
-name = "One post"
-timezone = "Europe/Amsterdam"
-limit = "32 A"
-assumed_load = "10 A"
-[ocpp]
-listen = "127.0.0.1:0"
-tls_listen = "127.0.0.1:0"
-tls_cert = "server.pem"
-tls_key = "server.key"
-[station.A]
-circuit = "site"
-fallback = "6 A"
-evse.1 = { max = "16 A", min = "6 A", phases = "L1 L2 L3" }
-ocpp = { allow_insecure = true }
-[storage]
-path = "state"
-[control]
-socket = "control.sock"
-"""
+TLS = 'listen = "127.0.0.1:0"\ntls_listen = "127.0.0.1:0"\ntls_cert = "server.pem"\ntls_key = "server.key"'
+CONFIG = one_post.CONFIG.replace('listen = "127.0.0.1:0"', TLS)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from small_depot import A1, B1, EVSES, START, SmallDepot, small_depot
-from test_process import CONFIG, DEADLINE_S, start
+from test_process import DEADLINE_S, start
 
 from controller.audit import EgressBook
 from controller.cli import main
@@ -24,6 +24,7 @@ from controller.core.events import LimitWished, PauseWished
 from controller.core.wire import instant_text
 from controller.evidence_calls import EvidenceCalls
 from controller.journal import Journal
+from tests.one_post import CONFIG
 
 ANN = Peer("ann", False)
 
@@ -123,6 +124,16 @@ async def test_the_books_of_a_running_depot_are_asked_of_it(tmp_path: Path) -> N
         assert answer["broken"] == answer["energy"] == []
         assert answer["anchors"][0]["number"] == 0
         assert Path(answer["folder"]) == ask.depot.storage.folder
+
+
+async def test_the_folder_is_named_for_whoever_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with asking(Path(".")) as ask:  # as `depot run depot.toml` has it
+        folder = ask.depot.storage.folder
+        assert not folder.is_absolute()
+        assert (await ask("verify", since=None))["folder"] == str(tmp_path / folder)
 
 
 def told(**more: object) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from typing import Any
 
 import postgresql
 import pytest
-from small_depot import A1, DEADLINE_S, SmallDepot, small_depot
+from small_depot import A1, DEADLINE_S, SmallDepot, beside, small_depot
+from typed import Said, typed
 
 from controller import backup
 from controller.cli import main
@@ -68,23 +69,16 @@ class Box:
 @contextmanager
 def box(folder: Path) -> Iterator[Box]:
     folder.mkdir(exist_ok=True)
-    ready, over = threading.Event(), threading.Event()
     made: list[Box] = []
 
-    async def serve() -> None:
+    async def serve(ready: threading.Event, over: threading.Event) -> None:
         async with small_depot(folder) as depot:
             made.append(Box(folder, depot, asyncio.get_running_loop()))
             ready.set()
             await asyncio.to_thread(over.wait)
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE_S)
+    with beside(serve):
         yield made[0]
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +105,7 @@ def depot(tmp_path: Path) -> Iterator[Box]:
         yield running
 
 
-Command = Callable[..., tuple[int, str, str]]
+Command = Callable[..., Said]
 
 
 @pytest.fixture
@@ -121,12 +115,11 @@ def export(
     for name in [name for name in os.environ if name.startswith("PG")]:
         monkeypatch.delenv(name)
 
-    def run(depot: Box, *more: str, to: str | None = None) -> tuple[int, str, str]:
+    def run(depot: Box, *more: str, to: str | None = None) -> Said:
         url = to or server.url("trusted", "fleet")
-        code = main(["export", "--to", url, "--socket", str(depot.socket), *more])
-        said = capsys.readouterr()
-        assert len(said.err.splitlines()) <= 1 and "Traceback" not in said.err
-        return code, said.out, said.err
+        said = typed(capsys, "export", "--to", url, "--socket", str(depot.socket), *more)
+        assert len(said.err.splitlines()) <= 1
+        return said
 
     return run
 

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from typed import Said, typed
 
 from controller.cli import main
 from controller.console import Peer, Refusal
@@ -23,19 +24,13 @@ from controller.key_calls import KeyCalls
 from drivers.errors import Misconfigured, Refused, Unreachable
 
 COMMON, ORGANIZATION = x509.NameOID.COMMON_NAME, x509.NameOID.ORGANIZATION_NAME
-Depot = Callable[..., tuple[int, str, str]]
+Depot = Callable[..., Said]
 ANNA = Peer("anna", operator=True)
 
 
 @pytest.fixture
 def depot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Depot:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main([*arguments, "--storage", str(tmp_path / "storage")])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return run
+    return lambda *arguments: typed(capsys, *arguments, "--storage", str(tmp_path / "storage"))
 
 
 @pytest.fixture

@@ -127,8 +127,8 @@ async def test_a_session_that_ran_before_our_start_is_not_counted_twice(depot: S
     snapshot, delivered = depot.runtime.snapshot, Delivered()
     for energy_wh in (9_000, 9_100):
         evses = [
-            replace(
-                evse, session=None if evse.session is None else replace(evse.session, energy_wh=energy_wh)
+            evse._replace(
+                session=None if evse.session is None else evse.session._replace(energy_wh=energy_wh)
             )
             for evse in snapshot.evses
         ]
@@ -204,7 +204,7 @@ async def test_a_port_that_is_taken_is_one_line(depot: SmallDepot) -> None:
 async def test_the_page_of_a_large_depot_is_cheap(depot: SmallDepot) -> None:
     snapshot = depot.runtime.snapshot
     assert snapshot is not None
-    many = tuple(replace(snapshot.evses[0], id=f"E{n}/1") for n in range(200))  # type: ignore[arg-type]
+    many = tuple(snapshot.evses[0]._replace(id=f"E{n}/1") for n in range(200))  # type: ignore[arg-type]
     large = replace(snapshot, evses=many)
     inside = Inside("0", True, 0.0, False, {})
     delivered = Delivered()

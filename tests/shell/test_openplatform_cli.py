@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
-from small_depot import DEADLINE_S, HandClock, Post
+from small_depot import DEADLINE_S, HandClock, Post, beside
+from typed import Said, typed
 
-from controller.cli import firmware, main
+from controller.cli import firmware
 from controller.console import Console
 from controller.core.commands import Command, StartDischarge
 from controller.core.depot import Depot
@@ -176,27 +178,9 @@ async def serve(live: Live, ready: threading.Event, over: threading.Event) -> No
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    made, ready, over = Live(tmp_path), threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(serve(made, ready, over)))
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE_S)
+    made = Live(tmp_path)
+    with beside(partial(serve, made)):
         yield made
-    finally:
-        over.set()
-        thread.join()
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def stages(self) -> list[str]:
-        lines = [line for line in self.out.splitlines() if re.match(r"\d\d:\d\d:\d\d  ", line)]
-        return [line.split("  ")[1] for line in lines]
 
 
 Ask = Callable[..., Said]
@@ -204,17 +188,7 @@ Ask = Callable[..., Said]
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Ask:
-    def run(*arguments: str) -> Said:
-        try:
-            code = main(list(arguments))
-        except SystemExit as wrong_use:
-            assert isinstance(wrong_use.code, int)
-            code = wrong_use.code
-        said = Said(code, *capsys.readouterr())
-        assert "Traceback" not in said.err
-        return said
-
-    return run
+    return partial(typed, capsys)
 
 
 @pytest.fixture

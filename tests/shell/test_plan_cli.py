@@ -17,6 +17,7 @@ from controller.core.model import Departure
 from controller.core.tariff import Band, Rates, Tariff
 from controller.outlook import Outlook
 from controller.planner.worker import PlanWorker
+from ui import night
 from ui.format import ASCII, UNICODE
 
 NIGHT = Rates("Europe/Amsterdam", (Band(420, 1380, 310_000), Band(1380, 420, 200_000)))
@@ -48,6 +49,9 @@ async def test_the_plan_over_the_socket(tmp_path: Path) -> None:
     assert vehicle["short_wh"] == 0
     assert len(document["slots"]) == len(document["site_w"]) + 1 == len(document["price_per_kwh"]) + 1
     assert set(document["price_per_kwh"]) == {0.31, 0.2}
+    assert set(document["load_w"]) == set(document["site_w"]) == {None}, (
+        "nobody knows the building's load yet"
+    )
     cheap = [
         watts
         for watts, price in zip(vehicle["power_w"], document["price_per_kwh"], strict=True)
@@ -203,3 +207,16 @@ def test_the_command_asks_a_running_depot(
     assert main(["plan"]) == 0
     assert "B/1" in capsys.readouterr().out
     assert main(["plan", "--socket", str(live) + ".no"]) == 3
+
+
+def test_while_the_load_is_not_known_the_chart_is_of_the_chargers() -> None:
+    unknown = document(vehicle(), vehicle(evse="CP002/1"), site_w=[None] * 10)
+    page = "\n".join(plan_lines(unknown, UNICODE))
+    assert "chargers     22 kW ████" in page and "limit" not in page and "highest 22 kW" in page
+    rows = night.compared(unknown, unknown)
+    assert not [row for row in rows if row.startswith("peak")], "what nobody knows is left away"
+    assert [
+        row
+        for row in night.compared(unknown, document(vehicle()))
+        if row.split() == ["peak", "-", "15.0", "kW"]
+    ]

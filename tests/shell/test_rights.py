@@ -22,6 +22,7 @@ from controller.calls import takes
 from controller.cli import main
 from controller.config import ConfigError, load
 from controller.rights import EVERYONE, OPERATORS, VIEWERS, Peer, Rights
+from tests.audit_rows import audit_tail
 
 STRANGER = 54_321  # a uid and gid that no user of a box has
 AS = """
@@ -77,7 +78,7 @@ def groups(monkeypatch: pytest.MonkeyPatch, members: dict[str, tuple[int, list[s
 
 
 async def audited(depot: SmallDepot, what: str) -> list[tuple[str, str]]:
-    rows = await depot.runtime.ledger.audit_tail(50)
+    rows = await audit_tail(depot.runtime.ledger, 50)
     return [(row["by"], row["subject"]) for row in rows if row["what"] == what]
 
 

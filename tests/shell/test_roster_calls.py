@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from small_depot import A1, B1, START, SmallDepot, caller, small_depot, turns
+from typed import Said, typed
 
-from controller.cli import looks, main
+from controller.cli import looks
 from controller.core.commands import SessionSaved, StaySaved
 from controller.core.events import (
     DepartureSet,
@@ -28,6 +29,7 @@ from controller.learning import Learning
 from controller.planner import rules
 from controller.roster_calls import MOST_CHARACTERS, UPLOADS
 from controller.roster_store import finished_stays
+from tests.audit_rows import audit_tail
 
 HEAD = "vehicle,departs,energy,soc,arrives,returns,evse,block\n"
 MONDAY = "BUS-07,2026-11-23T05:30,30 kWh,,,2026-11-23T18:10,A/1,L1-12\n"
@@ -161,7 +163,7 @@ async def test_roster_and_told_charge_survive_a_restart_and_stand_in_the_audit(t
         async with caller(depot.socket) as client:
             said = await client.call("soc", target="BUS-07", soc=55)
             assert (said["evse"], said["soc"], said["battery_wh"]) == (A1, 55, 94_000)
-        tail = await depot.runtime.ledger.audit_tail(9)
+        tail = await audit_tail(depot.runtime.ledger, 9)
         told = {(row["what"], row["detail"]) for row in tail}
         assert {("roster-set", "week.csv: 1 entries"), ("soc-told", "55 %")} <= told
         assert await depot.runtime.ledger.verify_audit() is None
@@ -306,22 +308,12 @@ async def test_habits_come_from_the_ledger_at_the_start_and_after_sessions(tmp_p
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-class Told:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
 @pytest.fixture
-def ask(capsys: pytest.CaptureFixture[str], live: Path) -> Callable[..., Told]:
-    def run(*arguments: str) -> Told:
-        told = Told(main([*arguments, "--socket", str(live)]), *capsys.readouterr())
-        assert "Traceback" not in told.err
-        return told
-
-    return run
+def ask(capsys: pytest.CaptureFixture[str], live: Path) -> Callable[..., Said]:
+    return lambda *arguments: typed(capsys, *arguments, "--socket", str(live))
 
 
-def test_import_list_and_clear_typed(ask: Callable[..., Told], tmp_path: Path) -> None:
+def test_import_list_and_clear_typed(ask: Callable[..., Said], tmp_path: Path) -> None:
     path = tmp_path / "week.csv"
     path.write_text(HEAD + "BUS-07,2099-11-23T05:30,30 kWh,,,,A/1,L1-12\nX,2099-11-23T06:00,,80 %,,,,\n")
     said = ask("roster", "import", str(path))
@@ -351,7 +343,7 @@ def test_import_list_and_clear_typed(ask: Callable[..., Told], tmp_path: Path) -
         (b"vehicle,departs\nBUS-07,soon\nBUS-07,later\n", "bad.csv:2: departs"),
     ],
 )
-def test_a_bad_file_typed(ask: Callable[..., Told], tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_a_bad_file_typed(ask: Callable[..., Said], tmp_path: Path, content: bytes | None, says: str) -> None:
     path = tmp_path / "bad.csv"
     if content is not None:
         path.write_bytes(content)
@@ -360,7 +352,7 @@ def test_a_bad_file_typed(ask: Callable[..., Told], tmp_path: Path, content: byt
     assert all(line.startswith("depot: ") for line in said.err.splitlines())
 
 
-def test_a_charge_typed(ask: Callable[..., Told]) -> None:
+def test_a_charge_typed(ask: Callable[..., Said]) -> None:
     said = ask("soc", "A/1", "55")
     assert said.code == 1 and "does not charge now" in said.err
     said = ask("depart", "A/1", "--at", "05:30", "--soc", "80")
@@ -368,7 +360,7 @@ def test_a_charge_typed(ask: Callable[..., Told]) -> None:
 
 
 def test_a_suggestion_is_a_line_of_the_status(
-    ask: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guess = {"vehicle": "BUS-07", "confidence_pct": 84, "why": "3 phases, 16 A"}
     really = looks.ask

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from simulation_auditor import Found, audit
+from typed import typed
 
-from controller.cli import main
 from controller.cli.simulate import _progress
 
 CONFIG = Path(__file__).with_name("simulated_depot.toml")
@@ -82,18 +82,12 @@ class Bench:
         )
 
     def say(self, *words: str) -> Said:
-        try:
-            code = main(["simulate", *words])
-        except SystemExit as wrong_use:
-            assert isinstance(wrong_use.code, int)
-            code = wrong_use.code
-        text = self.capsys.readouterr()
-        assert "Traceback" not in text.err
+        code, out, err = typed(self.capsys, "simulate", *words)
         rows: list[list[str]] = []
         if code == 0:
             with self.out.open() as file:
                 rows = list(csv.reader(file))
-        return Said(code, text.out, text.err, rows)
+        return Said(code, out, err, rows)
 
     def audit(self, config: Path = CONFIG, step_s: float = 900) -> Found:
         return audit(config, self.sessions, self.out, step_s)
@@ -254,6 +248,39 @@ def test_the_duty_plan_counts_before_the_vehicle_comes(bench: Bench) -> None:
         early = [float(row[7]) for row in said.rows[1:] if row[1] == "s1" and row[0] < "2026-03-02T22:00"]
         got.append((max(early), said.summary["delivered_kwh"]))
     assert got[1][0] > 30, got
+
+
+def test_how_a_vehicle_drew_one_night_is_planned_with_the_next(bench: Bench) -> None:
+    """One phase of three, 16 A of 32: six cheap hours are too few, as only the night before could tell."""
+    head = HEAD + ",vehicle"
+    rows = ["s1,C,2026-03-02T20:00:00,2026-03-03T06:00:00,12,3.68,1,VAN",
+            "s2,C,2026-03-03T20:00:00,2026-03-04T04:00:00,25,3.68,1,VAN"]  # fmt: skip
+    assert bench.run(rows, head=head).summary["ready"] == 2
+    assert bench.run([row.replace("1,VAN", "1,") for row in rows], head=head).summary["ready"] == 1
+
+
+def test_a_vehicle_whose_power_is_told_charges_on_one_phase(bench: Bench) -> None:
+    told = ("--set", 'vehicle.VAN={battery="40 kWh", max_power="3.7 kW", tokens=["04A2B3C4"]}')
+    rows = ["s1,C,2026-03-02T20:00:00,2026-03-03T04:00:00,25,3.68,1,VAN"]
+    summary = bench.run(rows, *told, head=HEAD + ",vehicle").summary
+    assert (summary["ready"], summary["delivered_kwh"]) == (1, 25.0)
+
+
+def test_a_month_has_one_highest_quarter_hour(bench: Bench) -> None:
+    """What the first night cost is paid: the second is charged as fast as in the first, and not spread over it again."""
+    path = bench.folder / "peak.toml"
+    path.write_text(CONFIG.read_text() + """
+[tariff]
+currency = "EUR"
+bands = [{ from = "00:00", to = "24:00", price = 0.2 }]
+peak_price = 9.0
+""")  # fmt: skip
+    rows = ["s1,A,2026-03-02T20:00:00,2026-03-03T02:00:00,40,11.04,3",
+            "s2,A,2026-03-03T20:00:00,2026-03-04T06:00:00,20,11.04,3"]  # fmt: skip
+    said = bench.run(rows, prices=None, config=path)
+    assert said.summary["ready"] == 2
+    done = min(row[0] for row in said.rows[1:] if row[1] == "s2" and float(row[7]) > 19.9)
+    assert done < "2026-03-04T00:00", "at the power of the first night: three hours, not ten"
 
 
 # --- sites and series -------------------------------------------------------------------------------------------

@@ -7,22 +7,15 @@ import os
 from pathlib import Path
 
 import pytest
-from small_depot import caller, small_depot
+from small_depot import TOKENS, caller, small_depot
+from typed import Said, typed
 
-from controller.cli import main
 from controller.core.model import IdToken
 from controller.token_calls import MOST_AT_ONCE
 
 
-def said(capsys: pytest.CaptureFixture[str], live: Path, *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(["tokens", *arguments, "--socket", str(live)])
-    except SystemExit as wrong_use:
-        assert isinstance(wrong_use.code, int)
-        code = wrong_use.code
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
+def said(capsys: pytest.CaptureFixture[str], live: Path, *arguments: str) -> Said:
+    return typed(capsys, "tokens", *arguments, "--socket", str(live))
 
 
 def book(capsys: pytest.CaptureFixture[str], live: Path) -> dict[str, dict[str, object]]:
@@ -87,7 +80,7 @@ def test_a_file_is_imported_whole(capsys: pytest.CaptureFixture[str], live: Path
         f"stored: 1 tokens, removed: {MOST_AT_ONCE + 29}\n"
     )
     kept = book(capsys, live)
-    assert kept.keys() == {"CARD7", "04A2B3C4"}
+    assert kept.keys() == {"CARD7", *TOKENS.values()}
     assert (kept["CARD7"]["vehicle"], kept["CARD7"]["note"]) == ("BUS-07", "kept")
 
 

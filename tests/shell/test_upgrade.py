@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import supervised
-from test_process import CONFIG
+
+from tests.one_post import CONFIG
 
 ROOT = Path(__file__).parents[2]
 GOOD, ODD = "0.1.0", "0.2.0"

@@ -48,7 +48,7 @@ def session(vehicle: str | None = "BUS-03", **changes: Any) -> SessionView:
         departs=NOW + timedelta(hours=10, minutes=48),
         short_wh=0,
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def evse(station: str, **changes: Any) -> EvseView:
@@ -77,7 +77,7 @@ def evse(station: str, **changes: Any) -> EvseView:
         fault=None,
         identity="Tellus TP-AC22 260420.0107",
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def free(station: str) -> EvseView:
@@ -210,8 +210,8 @@ def abnormal() -> Snapshot:
         lease_left_s=None,
         session=session(None, soc=None, departs=None),
     )
-    evses[4] = replace(free("CP005"), state=EvseState.FAULTED, fault="GroundFailure")
-    evses[1] = replace(evses[1], session=session("BUS-07", short_wh=12_000), measured_ma=each_phase(31_900))
+    evses[4] = free("CP005")._replace(state=EvseState.FAULTED, fault="GroundFailure")
+    evses[1] = evses[1]._replace(session=session("BUS-07", short_wh=12_000), measured_ma=each_phase(31_900))
     return replace(
         good,
         evses=tuple(evses),

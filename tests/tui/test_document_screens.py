@@ -73,7 +73,7 @@ async def test_ascii_has_no_other_character(running: Run, name: str) -> None:
         ("sessions", "no session in the last seven days"),
         ("plan", "no vehicle is charging"),
         ("alarms", "no alarm: nothing here needs a person"),
-        ("channels", "no channel and no meter configured"),
+        ("channels", "no channel and no meter in the config"),
         ("log", "nothing happened yet"),
     ],
 )
@@ -184,7 +184,7 @@ Act = Callable[[Pilot[None]], Any]
     ("name", "keys", "call", "args"),
     [
         ("alarms", ["a"], "alarm-ack", {"alarm": "a-CP003-1"}),
-        ("alarms", ["z", *"waiting for parts", "enter"], "alarm-shelve",
+        ("alarms", ["z", *"30m waiting for parts", "enter"], "alarm-shelve",
          {"alarm": "a-CP003-1", "for_s": 1800, "reason": "waiting for parts"}),
         ("alarms", ["o", *"new cable", "enter"], "service",
          {"source": "CP003", "out": True, "reason": "new cable"}),
@@ -237,7 +237,7 @@ async def test_a_channel_wants_a_word_typed(
 async def test_a_shelf_needs_a_time_and_a_reason(running: Run, typed: str) -> None:
     async with running(values.abnormal()) as (pilot, source):
         await opened(pilot, source, "alarms", documents.everything())
-        await pilot.press("z", *["backspace"] * 4, *typed, "enter", "y")
+        await pilot.press("z", *typed, "enter", "y")
         await until(lambda: "it needs a time" in screen_text(pilot.app))
         assert source.calls == []
 

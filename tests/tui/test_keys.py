@@ -107,7 +107,7 @@ async def test_an_idle_evse_says_why_a_verb_makes_no_sense(running: Run, key: st
 
 
 async def test_resume_needs_a_pause(running: Run) -> None:
-    paused = replace(values.evse("CP001"), paused=True, state=EvseState.SUSPENDED_EVSE)
+    paused = values.evse("CP001")._replace(paused=True, state=EvseState.SUSPENDED_EVSE)
     async with running(values.normal()) as (pilot, source):
         await pilot.press("enter", "r")
         await until(lambda: "resume is not possible: not paused" in screen_text(pilot.app))
@@ -188,7 +188,7 @@ async def test_an_untouched_cursor_stays_on_top_when_trouble_comes(running: Run)
     crowd = values.big(50)
     async with running(crowd) as (pilot, source):
         assert "CP001/1" in _cursor_row(screen_text(pilot.app))
-        troubled = tuple(replace(evse, connected=False) for evse in crowd.evses[20:])
+        troubled = tuple(evse._replace(connected=False) for evse in crowd.evses[20:])
         source.feed(replace(crowd, evses=(*crowd.evses[:20], *troubled)))
         await until(lambda: "CP021/1" in _cursor_row(screen_text(pilot.app)))
 
@@ -243,7 +243,7 @@ async def test_a_strange_but_valid_picture_breaks_nothing(running: Run, size: tu
     )
     snapshot = replace(
         values.normal(), text=hostile, state="unheard-of", timezone="Mars/Base", circuits=(loop,),
-        evses=(odd, replace(odd, id=EvseId(hostile + "/1"))), meters=(values.meter(id=MeterId(hostile), age_s=None),),
+        evses=(odd, odd._replace(id=EvseId(hostile + "/1"))), meters=(values.meter(id=MeterId(hostile), age_s=None),),
         alarms=(values.alarm(9, "CP001", hostile, state="shelved"),), orders=(order,),
     )  # fmt: skip
     async with running(snapshot, size) as (pilot, _):

@@ -169,8 +169,12 @@ async def test_locked_at_once_and_unlocked_by_a_word_only(running: Run) -> None:
         )
         await pilot.press("L", *"what", "enter", "p", "y")
         assert source.calls == [] and pilot.app.locked  # type: ignore[attr-defined]
+        await pilot.press("L", *"foo", "enter")
+        await until(lambda: "still locked: that was not the word unlock" in screen_text(pilot.app))
         await pilot.press("L", *"unlock", "enter")
         await until(lambda: "LOCKED" not in screen_text(pilot.app))
+        shown = screen_text(pilot.app)
+        assert " unlocked\n" in shown and "press L" not in shown and "still locked" not in shown
         await pilot.press("p", "y")
         await until(lambda: source.calls == [("pause", {"evse": "CP001/1"})])
 

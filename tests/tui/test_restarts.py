@@ -11,29 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+from tests.one_post import CONFIG
 from ui.client import Client, Disconnected
 
 from .screen_text import until
 from .test_rough_terminals import DEADLINE_S, dashboard
-
-CONFIG = """
-[site]
-name = "One post"
-timezone = "Europe/Amsterdam"
-limit = "32 A"
-assumed_load = "10 A"
-[ocpp]
-listen = "127.0.0.1:0"
-[station.CP001]
-circuit = "site"
-fallback = "6 A"
-evse.1 = { max = "16 A", min = "6 A", phases = "L1 L2 L3" }
-ocpp = { allow_insecure = true }
-[storage]
-path = "state"
-[control]
-socket = "control.sock"
-"""
 
 
 @asynccontextmanager

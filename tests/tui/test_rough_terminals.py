@@ -123,6 +123,16 @@ async def test_a_terminal_without_utf8_gets_ascii(tmp_path: Path, environ: dict[
         assert await terminal.ended() == 0
 
 
+async def test_a_byte_that_is_no_letter_and_keys_in_one_burst_do_what_they_say(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s", depot), dashboard(tmp_path / "s") as terminal:
+        await until(lambda: b"OVERVIEW" in terminal.written, DEADLINE_S)
+        os.write(terminal.ours, b"\xe9")  # from a terminal that is not UTF-8
+        os.write(terminal.ours, b"7f\x1b3")
+        await terminal.shows(b"SESSIONS")
+        os.write(terminal.ours, b"q")
+        assert await terminal.ended() == 0
+
+
 async def test_without_colour_priorities_are_marks(tmp_path: Path) -> None:
     async with (
         serving(tmp_path / "s", depot),

@@ -119,7 +119,7 @@ async def test_help(running: Run) -> None:
 
 async def test_the_abnormal_stands_in_the_first_twelve_lines_even_among_fifty(running: Run) -> None:
     crowd = values.big(50)
-    last = replace(crowd.evses[-1], state=EvseState.FAULTED, fault="GroundFailure")
+    last = crowd.evses[-1]._replace(state=EvseState.FAULTED, fault="GroundFailure")
     snapshot = replace(
         crowd, evses=(*crowd.evses[:-1], last), alarms=(values.alarm(1, "CP050", "GroundFailure"),)
     )
@@ -148,3 +148,49 @@ async def test_priorities_differ_without_colour_and_use_only_eight_colours(runni
         ]
         assert numbers and max(numbers) < 8
     assert not any(look.dim for look in LOOKS.values()) and set(LOOKS) == set(Tone)
+
+
+async def test_a_paused_vehicle_that_will_be_short_says_both_within_80_columns(running: Run) -> None:
+    bus = values.session("ARTICULATED-BUS-0007", short_wh=12_000)
+    paused = values.evse("CP001", paused=True, bound_by="paused by operator", session=bus)
+    async with running(replace(values.normal(), evses=(paused,))) as (pilot, _):
+        await pilot.press("2")
+        await until(lambda: "session" in screen_text(pilot.app))
+        shown = screen_text(pilot.app)
+        assert " bound by: paused by operator\n" in shown
+        assert " session ~ED-BUS-0007 " in shown and "short 12.0 kWh ~" in shown
+
+
+@pytest.mark.parametrize(("short_wh", "marked"), [(499, False), (500, True)])
+async def test_a_little_less_than_it_needs_is_no_abnormal_thing(
+    running: Run, short_wh: int, marked: bool
+) -> None:
+    """As the plan and the alarm see it."""
+    evse = values.evse("CP001", session=values.session(short_wh=short_wh))
+    async with running(replace(values.normal(), evses=(evse,))) as (pilot, _):
+        assert (">~  CP001/1" in screen_text(pilot.app)) is marked
+
+
+async def test_long_names_hide_neither_counts_nor_links_nor_which_station(running: Run) -> None:
+    """Names keep their ends, and what strangers say of themselves stands last."""
+    names = [f"NORTH-HALL-STATION-{number:04}" for number in range(3)]
+    long = [values.evse(name, session=values.session(f"ARTICULATED-{name}")) for name in names]
+    gone = values.evse("X" * 30, connected=False, identity="Y" * 60)
+    alarms = tuple(values.alarm(1 + n % 3, names[2], "late " * 30, "unack", n) for n in range(50))
+    crowded = replace(
+        values.normal(),
+        site="A depot of a very long name",
+        evses=(*long, gone),
+        alarms=alarms,
+        state="failsafe",
+    )
+    async with running(replace(crowded, site="A de")) as (pilot, source):
+        source.feed(crowded)
+        await until(lambda: "A depot" in screen_text(pilot.app))
+        shown = screen_text(pilot.app)
+        assert " !!17 !17 ~16  links 2/2\n" in shown and "and 47 more alarms" in shown
+        assert all(f"~ON-{number:04}/1 " in shown and f"~N-{number:04} " in shown for number in range(3))
+        assert "~TION-0002" in shown, "where the alarm is"
+        pilot.app.selected = gone.id  # type: ignore[attr-defined]
+        await pilot.press("2")
+        await until(lambda: "NOT CONNECTED (ocpp1.6)" in screen_text(pilot.app))

@@ -29,7 +29,7 @@ SAID: dict[str, Any] = {"said": "Accepted", "done": True, "rows": [], "action": 
 def after(seconds: float, **changes: Any) -> Snapshot:
     """The normal night, later, with CP001 changed."""
     night = values.normal()
-    first = replace(night.evses[0], **changes)
+    first = night.evses[0]._replace(**changes)
     return replace(night, time=night.time + timedelta(seconds=seconds), evses=(first, *night.evses[1:]))
 
 
@@ -212,7 +212,7 @@ def test_a_departure_is_the_next_one_in_the_sites_time() -> None:
 
 
 def test_a_departure_without_a_known_vehicle_is_the_evses() -> None:
-    stranger = replace(values.evse("CP001"), session=values.session(None))
+    stranger = values.evse("CP001")._replace(session=values.session(None))
     assert verbs.call_of(Order(Verb.DEPART, {"soc": 80}), stranger) == (
         "depart",
         {"target": "CP001/1", "soc": 80},

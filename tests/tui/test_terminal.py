@@ -12,6 +12,9 @@ import termios
 from pathlib import Path
 
 import pytest
+from textual import events
+
+from ui.terminal import KeyParser
 
 from .screen_text import until
 
@@ -53,3 +56,31 @@ async def test_on_a_linux_console(tmp_path: Path, leave: bytes | signal.Signals)
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def keys(*pieces: str) -> list[str]:
+    parser = KeyParser()
+    found = [event for piece in pieces for event in parser.feed(piece)]
+    parser._timeout_time = 0.0 if parser._timeout_time is not None else None
+    found += parser.tick()
+    return [event.key for event in found if isinstance(event, events.Key)]
+
+
+@pytest.mark.parametrize(
+    "typed, read",
+    [
+        (("\x1b3",), ["escape", "3"]),
+        (("\x1b", "3"), ["escape", "3"]),
+        (("\x1b/", "x"), ["escape", "slash", "x"]),
+        (
+            ("stop\x1b\r",),
+            ["s", "t", "o", "p", "escape", "enter"],
+        ),  # cancelled, then Enter on whatever is there
+        (("7f\x1b2\x1b\x1b1",), ["7", "f", "escape", "2", "escape", "escape", "1"]),
+        (("\x1b[A", "\x1b", "[B", "\x1b[6~\x1bOP"), ["up", "down", "pagedown", "f1"]),
+        (("x\x1b",), ["x", "escape"]),
+    ],
+)
+def test_a_key_right_behind_an_escape_is_a_key(typed: tuple[str, ...], read: list[str]) -> None:
+    """Over a slow link, or through tmux, both arrive at once: no key of ours is pressed with Alt."""
+    assert keys(*typed) == read

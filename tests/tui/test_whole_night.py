@@ -4,7 +4,6 @@ chargers on real sockets behind it. Nothing is fed to the screens, and nothing i
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,11 +14,11 @@ from pathlib import Path
 from textual.app import App
 from textual.pilot import Pilot
 
-from controller.cli.compose import House
 from controller.clock import SystemClock
-from controller.config import load
 from controller.runtime import Runtime
 from drivers.sim.site import DemoSite
+from tests.audit_rows import audit_tail
+from tests.demo_house import demo_house
 from ui.app import DepotApp
 from ui.client import Client
 from ui.format import ASCII
@@ -40,24 +39,8 @@ async def a_night(folder: Path) -> AsyncIterator[tuple[Runtime, DemoSite, Path]]
         site.fleet.habits, stay_s=(40_000.0, 40_000.0), soc=(0.1, 0.2), leave_early=0.0, leave_late=0.0,
         picky=0.0, sleepy=0.0,
     )  # fmt: skip
-    await site.start()
-    house = House(load(site.write(folder)), clock)
-    work: list[asyncio.Task[None]] = []
-    try:
-        async with house.open() as runtime:
-            assert house.ocpp is not None
-            work.append(asyncio.create_task(house.run(runtime)))
-            await house.ocpp.ready()
-            work.insert(0, asyncio.create_task(site.run(house.ocpp.port)))
-            yield runtime, site, folder / "control.sock"
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
-    finally:
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        await site.stop()
+    async with demo_house(site, folder) as runtime:
+        yield runtime, site, folder / "control.sock"
 
 
 def shows(app: App[None], *wanted: str) -> bool:
@@ -128,7 +111,7 @@ async def the_alarms(night: Operator) -> None:
     await night.press("y")
     await night.reads("acked CP003")
     await night.press("z")
-    await night.types("waiting for the electrician")
+    await night.types("30m waiting for the electrician")
     await night.reads("SHELVE CP003", "for 30m")
     await night.press("y")
     await night.reads("shelved by", "waiting for the electrician")
@@ -204,7 +187,7 @@ async def the_lock(night: Operator) -> None:
 
 async def audited(runtime: Runtime) -> None:
     me = getpass.getuser()
-    rows = [row for row in await runtime.ledger.audit_tail(200) if row["by"] == me]
+    rows = [row for row in await audit_tail(runtime.ledger, 200) if row["by"] == me]
     done = [row["what"] for row in rows]
     assert done == [
         "alarm-acked", "alarm-shelved", "limit", "departure-set", "pause", "resume", "limit", "station-asked",

@@ -7,21 +7,22 @@ import logging
 import math
 import re
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from meter_reports import read_once, running
 from pymodbus.client import AsyncModbusTcpClient
 
 from controller.clock import SystemClock
+from controller.core.applied import Applied
 from controller.core.events import Event, MeterFailed, MeterReading
-from controller.core.model import MeterId, PerPhase, Verdict
+from controller.core.model import MeterId, PerPhase
 from drivers.errors import Misconfigured, Nonsense, Refused, Unreachable
 from drivers.modbus import bus, line
-from drivers.modbus.bus import ModbusMeters, read_once
+from drivers.modbus.bus import ModbusMeters
 from drivers.modbus.installed import MeterSettings, reading
 from drivers.modbus.registers import Measured
 from drivers.sim.meter import MeterFaults, MeterTruth, SimMeter
@@ -42,7 +43,6 @@ EXPECTED = MeterReading(
     import_wh=1_234_500,
     export_wh=500,
 )
-E = TypeVar("E", MeterReading, MeterFailed)
 
 
 def bare(event: MeterReading) -> MeterReading:
@@ -50,51 +50,9 @@ def bare(event: MeterReading) -> MeterReading:
     return replace(event, taken_s=0.0, latency_ms=None)
 
 
-@dataclass(frozen=True)
-class Noted:
-    verdict: Verdict = Verdict.INVALID
-    transaction: str | None = None
-
-
-class Reports:
-    """Collects what the driver reports; tests wait for facts, not for time."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._news = asyncio.Condition()
-
-    async def __call__(self, event: Event) -> Noted:
-        async with self._news:
-            self.events.append(event)
-            self._news.notify_all()
-        return Noted()
-
-    def of(self, kind: type[E], meter: str = "main") -> list[E]:
-        return [one for one in self.events if isinstance(one, kind) and one.meter == meter]
-
-    async def next(self, kind: type[E], meter: str = "main", count: int = 1) -> E:
-        """The `count`-th report of this kind from now on."""
-        wanted = len(self.of(kind, meter)) + count
-        async with asyncio.timeout(10), self._news:
-            await self._news.wait_for(lambda: len(self.of(kind, meter)) >= wanted)
-        return self.of(kind, meter)[wanted - 1]
-
-
 def settings(sim: SimMeter, name: str = "main", **other: Any) -> MeterSettings:
     facts = MeterSettings(MeterId(name), "sdm630", "127.0.0.1", sim.port, unit=1, poll_s=0.02)
     return replace(facts, **other)
-
-
-@asynccontextmanager
-async def running(meters: Sequence[MeterSettings], speed: float = 1.0) -> AsyncIterator[Reports]:
-    reports = Reports()
-    task = asyncio.create_task(ModbusMeters(meters, SystemClock(speed)).run(reports))
-    try:
-        yield reports
-        assert not task.done()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -411,8 +369,8 @@ async def test_an_answer_to_another_question_is_not_taken(
 
 
 async def test_a_cancellation_is_obeyed_whenever_it_comes(sim: SimMeter) -> None:
-    async def ignore(event: Event) -> Noted:
-        return Noted()
+    async def ignore(event: Event) -> Applied:
+        return Applied()
 
     for steps in range(1, 80):
         task = asyncio.create_task(ModbusMeters([settings(sim, poll_s=0.001)], SystemClock()).run(ignore))

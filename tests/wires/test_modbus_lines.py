@@ -11,14 +11,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from meter_reports import read_once, running
 from modbus_peer import Peer, SerialPeer
 
 from controller.clock import SystemClock
-from controller.core.events import Event, MeterFailed, MeterReading
-from controller.core.model import MeterId, Verdict
+from controller.core.events import MeterFailed, MeterReading
+from controller.core.model import MeterId
 from drivers.errors import Misconfigured, Nonsense, Refused, Unreachable
 from drivers.modbus import bus, find, kinds
-from drivers.modbus.bus import ModbusMeters, read_once
+from drivers.modbus.bus import ModbusMeters
 from drivers.modbus.device import Device
 from drivers.modbus.installed import MeterSettings
 from drivers.modbus.line import Address, Line
@@ -26,31 +27,6 @@ from drivers.modbus.registers import decode
 from drivers.modbus.sunspec import ModelFile
 
 Words = Mapping[tuple[int, int], int]
-
-
-class Noted:
-    verdict, transaction, group, expires = Verdict.INVALID, None, None, None
-
-
-class Reports:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._news = asyncio.Condition()
-
-    async def __call__(self, event: Event) -> Noted:
-        async with self._news:
-            self.events.append(event)
-            self._news.notify_all()
-        return Noted()
-
-    def of(self, kind: type[Event], meter: str) -> list[Any]:
-        return [one for one in self.events if isinstance(one, kind) and one.meter == meter]
-
-    async def next(self, kind: type[Event], meter: str = "m", count: int = 1) -> Any:
-        wanted = len(self.of(kind, meter)) + count
-        async with asyncio.timeout(10), self._news:
-            await self._news.wait_for(lambda: len(self.of(kind, meter)) >= wanted)
-        return self.of(kind, meter)[wanted - 1]
 
 
 def example(kind: str) -> dict[tuple[int, int], int]:
@@ -65,7 +41,7 @@ def settings(kind: str, peer: Peer | None = None, **other: Any) -> MeterSettings
     facts: dict[str, Any] = {"host": "127.0.0.1", "port": peer.port if peer else 0, "unit": 1, "poll_s": 0.02}
     if peer is not None and peer.rtu:
         facts["transport"] = "rtu+tcp"
-    return MeterSettings(MeterId(other.pop("name", "m")), kind, **{**facts, **other})
+    return MeterSettings(MeterId(other.pop("name", "main")), kind, **{**facts, **other})
 
 
 @asynccontextmanager
@@ -76,18 +52,6 @@ async def serving(units: Mapping[int, Words], **ways: Any) -> AsyncIterator[Peer
         yield peer
     finally:
         await peer.stop()
-
-
-@asynccontextmanager
-async def running(meters: Sequence[MeterSettings]) -> AsyncIterator[Reports]:
-    reports = Reports()
-    task = asyncio.create_task(ModbusMeters(meters, SystemClock()).run(reports))
-    try:
-        yield reports
-        assert not task.done()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -167,7 +131,7 @@ async def test_a_line_that_stays_silent_for_a_unit_is_a_time_out(impatient: None
             failed = await reports.next(MeterFailed, "gone")
             await reports.next(MeterReading, count=3)
         assert "unit 9: no answer within 0.15 s (" in failed.text
-        assert reports.of(MeterFailed, "m") == []
+        assert reports.of(MeterFailed) == []
 
 
 # --- serial -------------------------------------------------------------------------------------------------------
@@ -191,7 +155,7 @@ async def test_a_serial_line_carries_several_meters() -> None:
             settings("em24", host=line.device, transport="rtu", baud=19200, unit=7, name="second"),
         ]
         async with running(meters) as reports:
-            one = await reports.next(MeterReading, "m")
+            one = await reports.next(MeterReading)
             two = await reports.next(MeterReading, "second", count=2)
         assert (one.power_w, two.power_w) == (4704, 4687)
         assert not [each for each in reports.events if isinstance(each, MeterFailed)]
@@ -322,7 +286,7 @@ async def test_a_device_that_refuses_long_reads_is_read_in_pieces_from_then_on(
         learnt = len(peer.asked)
         await reports.next(MeterReading, count=2)
     assert first.power_w == 4704 and first.current_ma == (16125, 8500, -4250)
-    assert reports.of(MeterFailed, "m") == []
+    assert reports.of(MeterFailed) == []
     later = [count for _, _, _, count in peer.asked[learnt:]]
     assert later and max(later) <= 10
     [said] = [record.getMessage() for record in caplog.records]

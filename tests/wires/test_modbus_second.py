@@ -11,6 +11,7 @@ import struct
 from collections.abc import AsyncIterator
 
 import pytest
+from meter_reports import read_once
 from pyModbusTCP.server import DataBank, ModbusServer
 
 from controller.clock import SystemClock
@@ -18,7 +19,7 @@ from controller.core.applied import Applied
 from controller.core.events import Event, MeterReading
 from controller.core.model import MeterId, PerPhase
 from drivers.errors import Refused
-from drivers.modbus.bus import ModbusMeters, read_once
+from drivers.modbus.bus import ModbusMeters
 from drivers.modbus.installed import MeterSettings
 
 # input registers, 32-bit floats, high word first

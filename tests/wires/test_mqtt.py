@@ -62,7 +62,7 @@ def evse(id: EvseId, **more: Any) -> EvseView:
         fault=None,
         identity="Vendor Model 1.0",
     )
-    return replace(shown, **more)
+    return shown._replace(**more)
 
 
 def snapshot(*evses: EvseView, alarms: tuple[AlarmView, ...] = ()) -> Snapshot:
@@ -359,7 +359,7 @@ async def test_what_happens_while_it_is_away_is_bounded(
         monkeypatch.setattr(link_module, "LOOK_S", 0.0)
         for number in range(3 * link_module.EVENTS):
             session = SessionView(f"s{number}", None, None, T0, 0, None, None, None)
-            site.snapshot = snapshot(replace(CHARGING, session=session))
+            site.snapshot = snapshot(CHARGING._replace(session=session))
             await until(lambda: link._seen is site.snapshot)
         assert len(link._events) == link_module.EVENTS
     finally:

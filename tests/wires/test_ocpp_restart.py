@@ -204,9 +204,9 @@ async def test_a_station_is_not_learnt_twice(tmp_path: Path) -> None:
 def test_transactions_are_recalled_before_the_first_connection_only() -> None:
     memory = Memory(STATION)
     memory.recall({"1": CP1, "2": CP1}, ["0", "1"])
-    assert memory.afresh(CHANNEL) is memory and memory.channel == CHANNEL
+    assert memory.afresh(CHANNEL, 5.0) is memory and memory.channel == CHANNEL
     assert memory.running_on(CP1) == "2" and list(memory.ended) == ["0"], "what runs is not over"
-    assert memory.afresh("ocpp2.0.1").running_on(CP1) is None
+    assert memory.afresh("ocpp2.0.1", 5.0).running_on(CP1) is None
 
 
 def test_much_of_the_past_stays_bounded() -> None:

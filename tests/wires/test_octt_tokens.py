@@ -19,25 +19,8 @@ from controller.clock import SystemClock
 from controller.config import load
 from controller.core.events import TokenSet
 from controller.core.model import IdToken
+from tests import one_post
 
-CONFIG = """
-[site]
-name = "Test bench"
-timezone = "Europe/Amsterdam"
-limit = "32 A"
-assumed_load = "10 A"
-[ocpp]
-listen = "127.0.0.1:0"
-[station.CP1]
-circuit = "site"
-fallback = "6 A"
-evse.1 = { max = "16 A", min = "6 A", phases = "L1 L2 L3" }
-ocpp = { allow_insecure = true }
-[storage]
-path = "state"
-[control]
-socket = "control.sock"
-"""
 TOKENS = (
     IdToken("100000C01", group="VANS"),
     IdToken("100000C39B", group="VANS"),
@@ -48,7 +31,7 @@ TOKENS = (
 @asynccontextmanager
 async def a_house(folder: Path) -> AsyncIterator[tuple[House, Suite]]:
     """With its conformance door open and three tokens in the book."""
-    (folder / "depot.toml").write_text(CONFIG)
+    (folder / "depot.toml").write_text(one_post.CONFIG.replace("CP001", "CP1"))
     house = House(load(folder / "depot.toml"), SystemClock())
     async with house.open() as runtime:
         door = house.conformance_door(house.conformance_address("127.0.0.1:0"), runtime)

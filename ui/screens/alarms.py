@@ -22,7 +22,6 @@ from ui.screens.confirming import ConfirmingScreen, Question
 from ui.screens.rows import Row, RowsScreen
 
 HEAD = "    SINCE STATE SOURCE      TEXT"
-SHELF = "30m"
 
 
 class AlarmsScreen(ConfirmingScreen, RowsScreen):
@@ -112,8 +111,8 @@ class AlarmsScreen(ConfirmingScreen, RowsScreen):
         if reason := self.barred():
             self.say(f"shelve is not possible: {reason}", Tone.HIGH)
         else:
-            prompt = f"shelve for how long and why ({SHELF} waiting for the electrician): Enter, Esc = cancel"
-            self.ask_line(f"{SHELF} ", prompt, lambda typed: self._shelve(alarm, typed))
+            prompt = 'shelve for how long and why, like "30m cable ordered": Enter, Esc = cancel'
+            self.ask_line("", prompt, lambda typed: self._shelve(alarm, typed))
         self.repaint()
 
     def _shelve(self, alarm: AlarmView, typed: str) -> None:
@@ -125,7 +124,10 @@ class AlarmsScreen(ConfirmingScreen, RowsScreen):
         if for_s <= 0 or not reason.strip():
             self.say("shelve cancelled: it needs a time like 30m or 2h, and a reason", Tone.HIGH)
             return
-        text = f"SHELVE {alarm.source} '{alarm.text}' for {span}: it calls nobody until then; what it is about goes on."
+        text = (
+            f"SHELVE {alarm.source} '{alarm.text}' for {span} ({reason.strip()}):"
+            " it calls nobody until then; what it is about goes on."
+        )
         args: dict[str, object] = {"alarm": alarm.id, "for_s": round(for_s), "reason": reason.strip()}
         self.ask(Question("shelve", alarm.id, "alarm-shelve", args, lambda: text))
 

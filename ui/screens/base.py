@@ -21,7 +21,7 @@ from controller.core.snapshot import Snapshot
 from ui import format as fmt
 from ui import palette
 from ui.format import Glyphs
-from ui.lines import Line, Span, Tone, line, wrapped
+from ui.lines import Line, Span, Tone, emphasised, line, wrapped
 from ui.picture import Picture
 from ui.screens import frame
 from ui.told import Told, ask
@@ -127,7 +127,7 @@ class DepotScreen(Screen[None]):
         if asked := self.question(width):
             return asked
         if self._answer is not None:
-            return [line(Span(fmt.fit(f" {self._prompt}", width), Tone.STRONG))]
+            return [emphasised(row) for row in wrapped(self._prompt, width)]
         text, tone = self._notice
         rows = (
             [tuple(span._replace(tone=tone) for span in row) for row in wrapped(text, width)[:3]]

@@ -88,9 +88,7 @@ class ChannelsScreen(ConfirmingScreen, RowsScreen):
         return [line(Span(HEAD, Tone.STRONG))]
 
     def empty(self, snapshot: Snapshot) -> list[Line]:
-        return [
-            line("    no channel and no meter configured: nothing is received and nothing leaves the site")
-        ]
+        return [line("    no channel and no meter in the config: nothing comes in, nothing leaves")]
 
     # --- consent and egress ----------------------------------------------------------------------------------------
 
@@ -155,7 +153,8 @@ class ChannelsScreen(ConfirmingScreen, RowsScreen):
             for n, value in enumerate(meter.current_ma)
         )
         text = f"{amps}   {fmt.kilo(meter.power_w, 7)} kW   import {fmt.kilo(meter.import_wh, 10)} kWh"
-        return [BLANK, line(" ", frame.meter_age(meter, self.picture.old)), *wrapped(text, width)]
+        trouble = [] if meter.error is None else wrapped(f"trouble: {meter.error}", width)
+        return [BLANK, line(" ", frame.meter_age(meter, self.picture.old)), *wrapped(text, width), *trouble]
 
     # --- keys ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ui import consequences, verbs
 from ui import format as fmt
 from ui.history import Bin
 from ui.lines import BLANK, Line, Span, Tone, line
-from ui.picture import NORMAL, TONES, Picture, alarms_of, attention, ranked_evses
+from ui.picture import NORMAL, TONES, Picture, alarms_of, attention, lacking, ranked_evses
 from ui.screens import charts, frame, grid
 from ui.screens.base import Call
 from ui.screens.confirming import ConfirmingScreen, Question
@@ -194,17 +194,18 @@ class EvseScreen(ConfirmingScreen):
             line(
                 Span(f" {evse.id}  ", Tone.STRONG),
                 Span(grid.state_word(evse), tone),
-                f"  {evse.identity or 'identity unknown'}  ",
+                "  ",
                 Span(
                     link if evse.connected else f"NOT CONNECTED ({link})",
                     Tone.PLAIN if evse.connected else Tone.HIGH,
                 ),
+                f"  {evse.identity or 'identity unknown'}",  # last: what strangers say of themselves may be long
             )
         ]
         if evse.fault:
             rows.append(line(Span(fmt.fit(f" fault: {evse.fault}", width), Tone.HIGH)))
         rows += [
-            line(f" bound by {evse.bound_by or 'nothing'}{_operator(evse)}"),
+            line(f" bound by: {evse.bound_by or 'nothing'}{_operator(evse)}"),
             line(f" fallback {fmt.limit_amps(evse.fallback_ma)} A {_fallback(evse)}"),
             _session_line(evse, picture, snapshot),
             BLANK,
@@ -257,7 +258,7 @@ def _operator(evse: EvseView) -> str:
     words = ["paused by operator"] if evse.paused else []
     if evse.operator_limit_ma is not None:
         words.append(f"operator limit {fmt.limit_amps(evse.operator_limit_ma)} A")
-    return "".join(f"   {word}" for word in words)
+    return "".join(f"   {word}" for word in words if word != evse.bound_by)
 
 
 def _fallback(evse: EvseView) -> str:
@@ -271,12 +272,13 @@ def _session_line(evse: EvseView, picture: Picture, snapshot: Snapshot) -> Line:
     if session is None:
         return line(" session none")
     now, place = snapshot.time, picture.place
-    short = session.short_wh
+    name = session.vehicle or "?"
     return line(
-        f" session {session.vehicle or '?'}  token {session.token or '-'}"
-        f"  since {fmt.short_time(session.started, now, place)}  {fmt.kilo(session.energy_wh, 6)} kWh"
+        f" session {fmt.tail(name, min(len(name), 12))}  {fmt.kilo(session.energy_wh, 6)} kWh"
         f"  SoC {fmt.percent(session.soc)}%  departs {fmt.short_time(session.departs, now, place)}",
-        Span(f"  short {fmt.kilo(short)} kWh ~", Tone.LOW) if short else "",
+        Span(f"  short {fmt.kilo(session.short_wh)} kWh ~", Tone.LOW) if lacking(session) else "",
+        # last: what a narrow terminal can do without
+        f"  since {fmt.short_time(session.started, now, place)}  token {session.token or '-'}",
     )
 
 

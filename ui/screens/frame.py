@@ -14,7 +14,13 @@ from ui.lines import BLANK, Line, Span, Tone, emphasised, line, wrapped
 from ui.picture import MARKS, TONES, Picture, doubtful, ranked_alarms, troubled_channels
 
 _STATE_TONES = {"auto": Tone.PLAIN, "degraded": Tone.HIGH, "failsafe": Tone.CRITICAL, "starting": Tone.LOW}
-_ALARM_WORDS = {"unack": "UNACK", "ack": "acked", "rtn-unack": "RTN"}
+_ALARM_WORDS = {
+    "unack": "UNACK",
+    "ack": "acked",
+    "rtn-unack": "RTN",
+    "shelved": "shelf",
+    "out-of-service": "out",
+}
 _PHASES = ("L1", "L2", "L3")
 
 
@@ -23,17 +29,21 @@ def header(picture: Picture, title: str, width: int, restriction: str | None) ->
     snapshot = picture.snapshot
     if snapshot is None:
         return line(Span(f" {title}", Tone.STRONG), "  DEPOT")
-    name = fmt.fit(snapshot.site, min(len(snapshot.site), 18 if width < 100 else 40))
     when = fmt.day_and_clock(snapshot.time, picture.place)
     ok = len(snapshot.channels) - len(troubled_channels(snapshot))
-    return line(
-        Span(f" {title}", Tone.STRONG),
-        f"  {name}  {'OLD ' if picture.old else ''}{when}  ",
+    head = Span(f" {title}", Tone.STRONG)
+    rest = line(
+        f"  {'OLD ' if picture.old else ''}{when}  ",
         Span(snapshot.state.upper(), _STATE_TONES.get(snapshot.state, Tone.HIGH)),
         f"  {restriction}  " if restriction else "  ",
         *_alarm_counts(snapshot),
         f"  links {ok}/{len(snapshot.channels)}",
     )
+    room = (
+        width - 2 - sum(len(span.text) for span in (head, *rest))
+    )  # the name gives way to what is happening
+    name = fmt.fit(snapshot.site, min(len(snapshot.site), max(4, min(room, 18 if width < 100 else 40))))
+    return line(head, f"  {name}", *rest)
 
 
 def _alarm_counts(snapshot: Snapshot) -> list[Span]:
@@ -56,7 +66,8 @@ def banners(picture: Picture, width: int) -> list[Line]:
         return rows
     if snapshot.state != "auto" or snapshot.text:
         tone = _STATE_TONES.get(snapshot.state, Tone.HIGH) if snapshot.state != "auto" else Tone.LOW
-        rows.append(line(Span(fmt.fit(f" {snapshot.state.upper()}: {snapshot.text}", width), tone)))
+        said = wrapped(f"{snapshot.state.upper()}: {snapshot.text}", width)[:2]
+        rows += [tuple(span._replace(tone=tone) for span in row) for row in said]
     for channel in troubled_channels(snapshot)[:2]:
         rows.append(
             line(Span(fmt.fit(f" ! link {channel.id} {channel.state}: {channel.text}", width), Tone.HIGH))
@@ -83,7 +94,7 @@ def alarm_row(alarm: AlarmView, now: datetime, place: tzinfo, width: int) -> Lin
     state = fmt.fit(_ALARM_WORDS.get(alarm.state, alarm.state), 5)
     text = fmt.fit(alarm.text, max(8, width - 29))
     mark = Span(fmt.fit(MARKS.get(alarm.priority, "?"), 2), tone)
-    return line(" ", mark, f" {since} {state} {fmt.fit(alarm.source, 10)}  {text}")
+    return line(" ", mark, f" {since} {state} {fmt.tail(alarm.source, 10)}  {text}")
 
 
 def circuit_rows(

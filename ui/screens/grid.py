@@ -97,11 +97,11 @@ _STATE = Column("STATE", 9, lambda evse, picture, width: state_word(evse), "<")
 
 
 def _vehicle(width: int) -> Column:
-    return Column("VEHICLE", width, lambda evse, picture, width: vehicle_name(evse), "<")
+    return Column("VEHICLE", width, lambda evse, picture, width: fmt.tail(vehicle_name(evse), width), "<")
 
 
 def _id(width: int) -> Column:
-    return Column("EVSE", width, lambda evse, picture, width: evse.id, "<")
+    return Column("EVSE", width, lambda evse, picture, width: fmt.tail(evse.id, width), "<")
 
 
 NARROW = (

@@ -135,7 +135,7 @@ class LogScreen(CopyingScreen):
             fmt.clock(at, self.picture.place) if near else f"{at.astimezone(self.picture.place):%d%b %H:%M}"
         )
         by = f"  by {each['by']}" if each.get("by") else ""
-        words = f"{fmt.fit(when, 9)} {fmt.fit(what, 18)} {fmt.fit(source, 12)} {text}{by}"
+        words = f"{fmt.fit(when, 9)} {fmt.fit(what, 18)} {fmt.tail(source, 12)} {text}{by}"
         return _painted(str(each["id"]), _rank(what), words, f"{what} {source} {text}{by}")
 
     def _frame(self, each: Mapping[str, Any]) -> Row:

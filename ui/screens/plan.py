@@ -16,14 +16,14 @@ from controller.core.model import EvseId
 from controller.core.snapshot import Snapshot
 from ui import night
 from ui.lines import BLANK, Line, Span, Tone, line, wrapped
-from ui.picture import MARKS, NORMAL, TONES
+from ui.picture import MARKS, NORMAL, SHORT_WH, TONES
 from ui.screens.base import Call
 from ui.screens.copying import CopyingScreen
 from ui.screens.rows import Row, aged, not_there
 from ui.told import Told, ask
 
 LEAST_CHART, MOST_CHART = 3, 12
-PROMPT = 'what if ("site.limit=160 A", "BUS-07 -1h", "BUS-07 05:30 40 kWh", "add 2")?'
+PROMPT = "what if (site.limit=160 A or 90 kW; BUS-07 -1h; BUS-07 05:30 40 kWh; add 2)?"
 FIGURES = f"{'LEAVES':>6} {'kWh':>6} {'READY':>5}"
 
 
@@ -204,6 +204,6 @@ class PlanScreen(CopyingScreen):
 
 def need(each: Mapping[str, Any]) -> int:
     """2: it will be short; 3: it may be; NORMAL otherwise."""
-    if (each.get("short_wh") or 0) >= night.SHORT_WH:
+    if (each.get("short_wh") or 0) >= SHORT_WH:
         return 2
     return 3 if night.at_risk(each) else NORMAL

@@ -73,7 +73,7 @@ class SessionsScreen(CopyingScreen):
         began = fmt.UNKNOWN if started is None else f"{started.astimezone(place):%d%b %H:%M}"
         cost = each.get("cost")
         return (
-            f"{fmt.fit(each['evse'], 10)} {fmt.fit(who(each), 10)} {began:11} "
+            f"{fmt.tail(each['evse'], 10)} {fmt.tail(who(each), 10)} {began:11} "
             f"{'open' if ended is None else fmt.short_time(ended, now, place):>6} "
             f"{fmt.kilo(each.get('energy_wh'), 7):>7} {'-' if cost is None else f'{cost:.2f}':>8}  "
             f"{each.get('stop_reason') or ('' if ended else 'running')}"
