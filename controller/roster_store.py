@@ -80,10 +80,10 @@ async def finished_stays(storage: Storage, now: datetime) -> list[Stay]:
 def _stays(rows: list[tuple[Any, ...]]) -> list[Stay]:
     found = []
     for vehicle, token, evse, started, ended, energy_wh, marks, phases, most_ma, announced, own_ma in rows:
-        if (key := vehicle or token) and NOT_A_STAY.isdisjoint(json.loads(marks)):
+        if NOT_A_STAY.isdisjoint(json.loads(marks)):
             found.append(
                 Stay(
-                    key=key,
+                    key=vehicle or token or evse,
                     evse=EvseId(evse),
                     arrived=instant(started),
                     left=instant(ended),

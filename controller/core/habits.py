@@ -28,8 +28,8 @@ SAME_MA = 1500
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One finished session. key: the vehicle, or the id token where no vehicle is known. left - announced is the error
-    of what was announced. own_ma: the most it drew while it might have drawn clearly more."""
+    """One finished session. key: the vehicle, or the id token where no vehicle is known, or the EVSE where nobody tells of
+    tokens. left - announced is the error of what was announced. own_ma: the most it drew while it might have drawn clearly more."""
 
     key: str
     evse: EvseId
@@ -91,6 +91,8 @@ def learned(stays: Iterable[Stay], timezone: str, now: datetime) -> tuple[Habit,
     zone = ZoneInfo(timezone)
     by_key: dict[str, list[Stay]] = {}
     for stay in stays:
+        if stay.key == stay.evse:
+            continue  # nobody's: it shows how is drawn there, not who comes when
         if stay.left - stay.arrived >= SHORTEST and now - stay.arrived <= REMEMBERED:
             by_key.setdefault(stay.key, []).append(stay)
     return tuple(

@@ -91,7 +91,7 @@ def _draw(state: State, session: Session) -> Draw | None:
     said = sketch.said if sketch is not None and sketch.session == session.id else None
     if state.site.evses[session.evse].dc is not None:
         return said
-    return state.agenda.draws.get(session.vehicle or session.token or "", said)
+    return state.agenda.draws.get(session.vehicle or session.token or session.evse, said)
 
 
 def fewer_phases(state: State, session: Session) -> tuple[int, ...] | None:

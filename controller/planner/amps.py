@@ -43,6 +43,13 @@ class Claim:
         return self.good_h - self.planned_kwh / self.task.full_kw if self.task.full_kw > 0 else self.good_h
 
     @property
+    def last_h(self) -> float:
+        """How long it can wait at all, whatever that costs."""
+        return (
+            self.task.to_h - self.planned_kwh / self.task.full_kw if self.task.full_kw > 0 else self.task.to_h
+        )
+
+    @property
     def ends(self) -> bool:
         """So little is left that the minimum current is more than the program can want."""
         return self.now_kw > 1e-3 and self.planned_kwh < LAST_H * self.least_kw
@@ -106,6 +113,8 @@ def whole_amps(
     for seat in seats:
         if _presses(seat.claim):
             budget.give(seat, max(seat.min_ma, round(seat.claim.now_kw / seat.kw_per_ma)), room)
+        elif seat.claim.last_h < PRESSING_H:  # its part of the first slots begins before the next plan does
+            budget.give(seat, seat.cap_ma, room, whatever=True)
     for seat in seats:
         if seat.claim.running and not seat.current_ma and not seat.claim.waits:
             budget.give(seat, seat.min_ma, room, whatever=seat.claim.keeps)

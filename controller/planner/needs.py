@@ -241,7 +241,8 @@ def _task(
     if power_w is not None:
         full_kw = min(full_kw, power_w / 1000)
     if present is not None and present.drawn_ma is not None:
-        full_kw = min(full_kw, max(unit.min_ma, present.drawn_ma) / 1000 * kw_per_a)
+        whole_ma = -(-present.drawn_ma // unit.step_ma) * unit.step_ma  # less would be a step too low
+        full_kw = min(full_kw, max(unit.min_ma, whole_ma) / 1000 * kw_per_a)
     overlap_h = np.minimum(slots.edges_h[1:], to_h) - np.maximum(slots.edges_h[:-1], from_h)
     most_kw = full_kw * np.clip(overlap_h, 0.0, None) / slots.hours
     schedules = request.schedules.get(evse, ())

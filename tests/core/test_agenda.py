@@ -514,3 +514,29 @@ def test_a_charge_of_an_unknown_battery_is_not_taken() -> None:
     night.plug(ONE, None)
     assert night.depot.apply(ev.SocTold("anna", ONE, 55), night.now).entries == ()
     assert night.shown(ONE).soc is None
+
+
+# --- what vehicles tell of themselves -----------------------------------------------------------------------------
+
+
+def test_what_a_vehicle_says_is_planned_with_until_it_shows_more_and_is_forgotten_with_it() -> None:
+    night = Night()
+    night.tell(ev.DrawTold(ONE, "wire", 1, 16_000))  # nobody is there: nobody's word
+    night.plug(ONE, "B")
+    (present,) = night.depot.plan_request(night.now).present
+    assert (present.phases, present.drawn_ma) == (None, None)
+    night.tell(ev.DrawTold(ONE, "wire", 1, 16_000))
+    (present,) = night.depot.plan_request(night.now).present
+    assert (present.phases, present.drawn_ma) == ((0,), 16_000)
+    sample(night, ONE, each_phase(30_000))
+    (present,) = night.depot.plan_request(night.now).present
+    assert (present.phases, present.drawn_ma) == (None, None), "it lied"
+
+
+def test_what_a_vehicle_was_seen_to_draw_stands_above_what_it_says() -> None:
+    night = Night()
+    night.tell(ev.HabitsLearned((), draws=(Draw("BUS", 3, 20_000),)))
+    night.plug(ONE, "B")
+    night.tell(ev.DrawTold(ONE, "wire", 1, 16_000))
+    (present,) = night.depot.plan_request(night.now).present
+    assert (present.phases, present.drawn_ma) == (None, 20_000)

@@ -59,7 +59,7 @@ def test_without_room_it_is_asked_for_what_it_does_alone() -> None:
     grid, book = returned()
     raised = Target(ONE, 30_000, True, (0, 0.0))
     assert dispatch(grid, book, [raised], [40_000] * 3, 20.0) == [Write(ONE, 6_000, False)]
-    unclear = replace(raised, may_rise=False)
+    unclear = raised._replace(may_rise=False)
     assert dispatch(grid, book, [unclear], [40_000] * 3, 20.0) == [Write(ONE, 6_000, False)]
 
 

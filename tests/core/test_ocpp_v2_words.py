@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ocpp_schema_walk import payloads, requests
 
 from controller.core.events import (
+    DrawTold,
     EvseSample,
     FaultReported,
     FirmwareReported,
@@ -399,6 +400,13 @@ def test_the_needs_of_a_vehicle_are_told() -> None:
     request = Reader().read("NotifyEVChargingNeeds", {"evseId": 1, "chargingNeeds": needs})
     assert request.news == "EVSE 1: the vehicle asks for 20000 Wh until 2026-11-22T13:00:00Z"
     assert request.reply(None) == {"status": "Accepted"}
+    assert request.events == ()
+    needs = {"requestedEnergyTransfer": "AC_single_phase", "acChargingParameters": {"evMaxCurrent": 16}}
+    request = Reader().read("NotifyEVChargingNeeds", {"evseId": 1, "chargingNeeds": needs})
+    assert request.events == (DrawTold(ONE, "ocpp2.0.1", 1, 16_000),)
+    for rubbish in ({"evMaxCurrent": -1}, {"evMaxCurrent": "x"}, {"evMaxCurrent": 1e9}, "x", None):
+        needs = {"requestedEnergyTransfer": "DC", "acChargingParameters": rubbish}
+        assert Reader().read("NotifyEVChargingNeeds", {"evseId": 1, "chargingNeeds": needs}).events == ()
     assert Reader().read("NotifyEVChargingNeeds", {"evseId": 9}).reply(None) == {"status": "Rejected"}
 
 

@@ -85,7 +85,7 @@ def takes_what_was_not_answered_as_not_done(patch: Patch) -> None:
 
 
 def forgets_at_a_restart_what_it_had_allowed(patch: Patch) -> None:
-    patch.setattr(Commitments, "restored", lambda self, evse, ceiling_ma, now_s: None)
+    patch.setattr(Commitments, "restored", lambda self, evse, ceiling_ma, longer_s, now_s: None)
 
 
 def forgets_a_lease_when_the_station_reboots(patch: Patch) -> None:

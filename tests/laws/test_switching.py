@@ -478,7 +478,7 @@ def test_as_soon_as_one_limit_as_wired_is_alive_all_of_it_counts_everywhere() ->
 
 def test_after_a_restart_nobody_knows_how_it_charges_and_it_pauses_once() -> None:
     state = books()
-    state.commitments.restored(ONE, 16_000, 100.0)
+    state.commitments.restored(ONE, 16_000, 0.0, 100.0)
     state.commitments.known(ONE, 6_000)
     demand = Demand(ONE, 6_000, 32_000, 1_000, 6_000, running=True)
     running = {ONE: object()}

@@ -34,7 +34,7 @@ def config(folder: Path, port: int) -> Path:
     lines = [
         "[site]", 'name = "Killed"', 'timezone = "Europe/Amsterdam"', f'limit = "{LIMIT_A} A"',
         f'assumed_load = "{ASSUMED_A} A"',
-        "[vehicle.SLOW]", 'battery = "60 kWh"', 'max_power = "11 kW"', 'tokens = ["SLOW"]',
+        *(f'[vehicle.SLOW-{n}]\nbattery = "60 kWh"\nmax_power = "11 kW"\ntokens = ["SLOW-{n}"]' for n in (1, 2)),
         "[ocpp]", f'listen = "127.0.0.1:{port}"', 'unknown_tokens = "accept"', 'unqualified = "fallback"',
         "[storage]", 'path = "state"', "[control]", 'socket = "control.sock"',
     ]  # fmt: skip
@@ -299,8 +299,8 @@ async def test_the_first_limits_after_a_kill_leave_room_for_who_has_not_come_bac
         async with controller(path):
             await yard.until(lambda: len(yard.allowed_a) == STATIONS)
             await fallbacks_booked(path)
-        for station in first:
-            station.token = "SLOW"
+        for number, station in enumerate(first, 1):
+            station.token = f"SLOW-{number}"
             station.may_start.set()
         async with controller(path):
             await yard.until(lambda: all(yard.allowed_a[station.name] == 15 for station in first))

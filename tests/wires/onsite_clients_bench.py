@@ -108,7 +108,7 @@ def view(evse: str, state: EvseState = EvseState.AVAILABLE, **more: Any) -> Evse
         EvseId(evse), StationId(evse.partition("/")[0]), SITE, True, (CHANNEL,), state, 32_000, None, None, None,
         unknown, None, 6_000, "", False, None, 6_000, True, None, None, None, "",
     )  # fmt: skip
-    return replace(plain, **more)
+    return plain._replace(**more)
 
 
 def session(id: str = "s-1", energy_wh: int = 5_400, soc: int | None = 58) -> SessionView:
