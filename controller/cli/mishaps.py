@@ -25,6 +25,8 @@ class Mishaps:
 
     def heard(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, ValueError) and "_start_serving" in str(context.get("handle")):
+            return  # asyncio would accept again after its pause, and the server was closed meanwhile
         if not isinstance(error, OSError) or error.errno not in _SHORT or "accept" not in context["message"]:
             loop.default_exception_handler(context)
             return

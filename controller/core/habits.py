@@ -29,7 +29,8 @@ SAME_MA = 1500
 @dataclass(frozen=True, slots=True)
 class Stay:
     """One finished session. key: the vehicle, or the id token where no vehicle is known, or the EVSE where nobody tells of
-    tokens. left - announced is the error of what was announced. own_ma: the most it drew while it might have drawn clearly more."""
+    tokens. left - announced is the error of what was announced. own_ma: the most it drew while it might have drawn clearly
+    more."""
 
     key: str
     evse: EvseId

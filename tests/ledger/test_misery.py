@@ -26,6 +26,8 @@ from test_kill_whole import WITHIN_S, booked, config, controller, stations_at
 from test_recovery import until_said
 from websockets.asyncio.client import ClientConnection, connect
 
+from controller.cli.mishaps import Mishaps
+
 
 @asynccontextmanager
 async def station(port: int, name: str) -> AsyncIterator[ClientConnection]:
@@ -186,3 +188,31 @@ def test_a_network_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     )
     assert said.returncode == 0, said.stderr[-2000:]
     assert "Traceback" not in (tmp_path / "depot.log").read_text()
+
+
+async def test_a_pause_in_accepting_that_outlives_its_server_is_no_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """asyncio begins to accept again a second after the handles were used up, also on a server closed meanwhile."""
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    (listening,) = (each._sock for each in server.sockets)
+    server.close()
+    await server.wait_closed()
+    heard: list[str] = []
+    done = asyncio.Event()
+
+    def hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        heard.append(str(context["exception"]))
+        Mishaps().heard(loop, context)
+        done.set()
+
+    loop.set_exception_handler(hear)
+    loop.call_later(0, loop._start_serving, asyncio.Protocol, listening)  # type: ignore[attr-defined]
+    async with asyncio.timeout(10):
+        await done.wait()
+    loop.set_exception_handler(None)
+    assert heard == ["Invalid file descriptor: -1"]
+    assert caplog.records == []
+    Mishaps().heard(loop, {"message": "else", "exception": ValueError("else")})
+    assert [record.name for record in caplog.records] == ["asyncio"]
