@@ -206,6 +206,8 @@ class Station:
             case "SetChargingProfile":
                 profile = payload["csChargingProfiles"]
                 limit_a = profile["chargingSchedule"]["chargingSchedulePeriod"][0]["limit"]
+                if profile["chargingSchedule"]["chargingRateUnit"] == "W":  # asked for once amps were refused
+                    limit_a /= 3 * 230
                 if profile["chargingProfilePurpose"] == "ChargePointMaxProfile":
                     return {"status": "Accepted"}  # as much as its copper can: no news
                 if profile["chargingProfilePurpose"] == "TxDefaultProfile":
